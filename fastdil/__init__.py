@@ -1,0 +1,55 @@
+"""fastdil: dilated (atrous) convolution on NumPy arrays, fast on the CPU, explained, and easy to design with.
+
+>>> import numpy as np, fastdil
+>>> fastdil.conv2d(np.ones((3, 64, 64)), np.ones((8, 3, 3, 3)), dilation=15, padding="same").shape
+(8, 64, 64)
+
+Importing it loads neither Numba nor SciPy: names are fetched on first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from fastdil._version import __version__
+
+#: Public name -> module that holds it.
+_HOME = {
+    "conv": "functional",
+    "conv1d": "functional",
+    "conv2d": "functional",
+    "conv3d": "functional",
+    "explain": "functional",
+    "warmup": "functional",
+    "plan": "plans",
+    "Plan": "plans",
+    "Explanation": "dispatch",
+    "methods": "algorithms",
+    "machine": "hardware",
+    "Machine": "hardware",
+    "Problem": "problem",
+}
+
+__all__ = ["__version__", *_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'fastdil' has no attribute {name!r}")
+    value = getattr(import_module(f"fastdil.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+if TYPE_CHECKING:
+    from fastdil.algorithms import methods
+    from fastdil.dispatch import Explanation
+    from fastdil.functional import conv, conv1d, conv2d, conv3d, explain, warmup
+    from fastdil.hardware import Machine, machine
+    from fastdil.plans import Plan, plan
+    from fastdil.problem import Problem

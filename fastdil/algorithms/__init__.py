@@ -1,0 +1,27 @@
+"""The registry: one file per algorithm, one line per algorithm.
+
+Whatever is listed here is dispatched, explained, tested and timed. The order is that of `fastdil.methods`; the last
+resort comes first, because it is the specification of the others.
+"""
+
+from __future__ import annotations
+
+from fastdil.algorithms.base import Algorithm
+from fastdil.algorithms.direct import Direct
+from fastdil.algorithms.fft import Fft
+from fastdil.algorithms.im2col import Im2col
+from fastdil.algorithms.reference import Reference
+
+#: Every algorithm, in registry order.
+ALGORITHMS: dict[str, Algorithm] = {algorithm.name: algorithm for algorithm in (Reference(), Direct(), Im2col(), Fft())}
+
+
+def methods() -> tuple[str, ...]:
+    """Names of the methods that can be forced, in registry order.
+
+    Examples
+    --------
+    >>> methods()
+    ('reference', 'direct', 'im2col', 'fft')
+    """
+    return tuple(ALGORITHMS)

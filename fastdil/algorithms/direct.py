@@ -1,0 +1,104 @@
+"""direct: stencils on the rows of the input, for one or few channels, depthwise layers and filter banks."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastdil import costmodel
+from fastdil.algorithms.base import Call, Estimate, Weights
+from fastdil.algorithms.compiled import (
+    activation_address,
+    all_finite,
+    block_tail,
+    crop_bytes,
+    element_kind,
+    pack_weights,
+    real_strides,
+)
+from fastdil.hardware import Machine, machine
+from fastdil.kernels import stencil
+from fastdil.kernels.driver import execute
+from fastdil.kernels.geometry import ACTIVATE, STRIDES, fill, lanes_of
+from fastdil.problem import Problem
+
+#: Outputs of one unit at most, so that a long signal is shared by all threads.
+_CHUNK_PIXELS = 4096
+#: Multiply-accumulates worth a task of their own: some ten microseconds.
+_TASK_MACS = 1 << 19
+#: The list of lines (16 bytes each) and the sums of one tile must not push the samples out of L2.
+_MOST_LINES = 1 << 16
+
+
+class Direct:
+    """Stencil kernels (`fastdil.kernels.stencil`)."""
+
+    name = "direct"
+    needs_tame_input = False
+
+    def supports(self, problem: Problem, machine: Machine) -> str | None:
+        lines = problem.group_in * problem.kernel[0] * problem.kernel[1]
+        if lines > _MOST_LINES:
+            return f"one output reads {lines} rows of samples, more than {_MOST_LINES}; im2col takes them in blocks"
+        return None
+
+    def estimate(self, problem: Problem, machine: Machine, threads: int) -> Estimate:
+        layout = _Layout(problem)
+        return Estimate(
+            costmodel.direct_seconds(problem, machine, min(threads, layout.tasks), layout.rows, layout.strip),
+            layout.scratch_bytes * min(threads, layout.tasks),
+            costmodel.chain_error(stencil.CHAIN_TERMS, problem.terms),
+        )
+
+    def prepare(self, problem: Problem, w: np.ndarray) -> Weights:
+        rows, _ = _tile(problem)
+        if rows == 1 and problem.group_out == 1 and problem.dtype.kind != "c":
+            return Weights(w, all_finite(w))  # already in this order
+        return Weights(pack_weights(problem, w, rows, taps_first=False), all_finite(w))
+
+    def bind(self, problem: Problem, x_strides: tuple[int, ...], finite: bool, threads: int) -> Call:
+        layout = _Layout(problem)
+        params = layout.params
+        params[STRIDES] = real_strides(problem, x_strides)
+        params[ACTIVATE] = activation_address(problem)
+        params[stencil.SKIP_PADDING] = int(finite)
+        unit = 2 if problem.dtype.kind == "c" else 1
+        kind, vector_bytes = element_kind(problem), machine().vector_bytes
+        kernel = stencil.stencil_kernel(kind, vector_bytes, unit, layout.rows, layout.width)
+        address, skip = kernel.address, crop_bytes(problem, x_strides)
+
+        def call(x: np.ndarray, weights: Weights, bias: np.ndarray | None, out: np.ndarray) -> None:
+            pointers = (x.ctypes.data + skip, weights.data.ctypes.data, bias.ctypes.data if bias is not None else 0)
+            execute(address, params, (*pointers, out.ctypes.data), layout.tasks, layout.scratch_bytes, threads)
+
+        return call
+
+
+def _tile(problem: Problem) -> tuple[int, int]:
+    unit = 2 if problem.dtype.kind == "c" else 1
+    vector_bytes = machine().vector_bytes
+    lanes = lanes_of(element_kind(problem), vector_bytes)
+    return stencil.tile_shape(problem.group_out * unit, problem.out_size[2] * unit, lanes, vector_bytes)
+
+
+class _Layout:
+    """How one problem is cut into tasks, and the parameters that tell the kernel so."""
+
+    def __init__(self, problem: Problem):
+        kind, vector_bytes = element_kind(problem), machine().vector_bytes
+        self.rows, self.width = _tile(problem)
+        unit = 2 if problem.dtype.kind == "c" else 1
+        self.strip = self.width * lanes_of(kind, vector_bytes) // unit
+        depth, height, width = problem.out_size
+        chunk = min(max(_CHUNK_PIXELS // self.strip, 1) * self.strip, max(width, 1))
+        chunks = max(-(-width // chunk), 1)
+        units = problem.batch * problem.groups * depth * height * chunks
+        unit_macs = chunk * problem.group_out * problem.terms
+        self.task_units = max(min(_TASK_MACS // max(unit_macs, 1), units), 1)
+        self.tasks = -(-units // self.task_units)
+        self.params = fill(problem, stencil.FIELDS)
+        self.params[stencil.UNITS] = units
+        self.params[stencil.TASK_UNITS] = self.task_units
+        self.params[stencil.CHUNKS] = chunks
+        self.params[stencil.CHUNK_PIXELS] = chunk
+        self.params[stencil.GROUP_BLOCKS] = block_tail(problem, self.rows)
+        self.scratch_bytes = stencil.scratch_layout(self.params, kind, vector_bytes, self.rows, self.width)

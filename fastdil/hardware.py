@@ -1,0 +1,154 @@
+"""What this process may use: instruction set, cores, caches."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+from fastdil.errors import bad_value
+
+#: Instruction set -> bytes in a vector register. "generic" is the 16 bytes that every 64-bit machine has.
+VECTOR_BYTES = {"avx512": 64, "avx2": 32, "generic": 16}
+_DEFAULT_CACHES = (32 << 10, 1 << 20, 8 << 20)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The machine as fastdil uses it.
+
+    Attributes
+    ----------
+    isa : str
+        ``"avx512"``, ``"avx2"`` or ``"generic"``; capped by the environment variable ``FASTDIL_ISA``.
+    cores : int
+        Cores granted to this process: CPU affinity, cgroup quota and ``FASTDIL_NUM_THREADS`` are honoured.
+    l1, l2, l3 : int
+        Data cache sizes in bytes.
+    peak_gflops : dict or None
+        Peak by dtype over all granted cores, where it has been measured.
+    """
+
+    isa: str
+    cores: int
+    l1: int
+    l2: int
+    l3: int
+    cpu: str
+    peak_gflops: dict[str, float] | None = field(default=None, compare=False)
+
+    @property
+    def vector_bytes(self) -> int:
+        """Bytes in one vector register."""
+        return VECTOR_BYTES[self.isa]
+
+    def __str__(self) -> str:
+        peak = "not measured"
+        if self.peak_gflops:
+            peak = ", ".join(f"{dtype} {value:.0f} GFLOP/s" for dtype, value in self.peak_gflops.items())
+        return "\n".join(
+            (
+                f"CPU          {self.cpu}",
+                f"ISA          {self.isa} ({8 * self.vector_bytes}-bit vectors)",
+                f"cores        {self.cores}",
+                f"caches       L1 {self.l1 >> 10} KiB, L2 {self.l2 >> 10} KiB, L3 {self.l3 >> 20} MiB",
+                f"peak         {peak}",
+            )
+        )
+
+
+@lru_cache(maxsize=1)
+def machine() -> Machine:
+    """The machine this process runs on, as fastdil uses it.
+
+    Read once per process; environment variables changed later have no effect.
+
+    Examples
+    --------
+    >>> machine().cores >= 1
+    True
+    """
+    l1, l2, l3 = _caches()
+    return Machine(isa=_isa(), cores=_cores(), l1=l1, l2=l2, l3=l3, cpu=_cpu_name())
+
+
+def positive_from_environment(name: str) -> int | None:
+    """The value of an environment variable that must be an integer >= 1; None where it is unset or empty."""
+    text = os.environ.get(name, "")
+    if not text:
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise bad_value(name, text, "an integer >= 1 in this environment variable")
+    return int(text)
+
+
+def _isa() -> str:
+    order = list(VECTOR_BYTES)
+    best = _native_isa()
+    cap = os.environ.get("FASTDIL_ISA", "")
+    if not cap:
+        return best
+    if cap not in order:
+        raise bad_value("FASTDIL_ISA", cap, "one of " + ", ".join(map(repr, order)) + " in this environment variable")
+    return order[max(order.index(cap), order.index(best))]
+
+
+def _native_isa() -> str:
+    try:
+        from numpy._core._multiarray_umath import __cpu_features__ as features
+    except ImportError:  # NumPy < 2
+        from numpy.core._multiarray_umath import __cpu_features__ as features
+    if features.get("AVX512_SKX"):
+        return "avx512"
+    return "avx2" if features.get("AVX2") and features.get("FMA3") else "generic"
+
+
+def _cores() -> int:
+    try:
+        granted = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS or Windows
+        granted = os.cpu_count() or 1
+    limits = [granted, _cgroup_cores(), positive_from_environment("FASTDIL_NUM_THREADS")]
+    return max(1, min(limit for limit in limits if limit is not None))
+
+
+def _cgroup_cores(root: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """The CPU quota of the control group, rounded up; None where there is none."""
+    try:
+        quota, period = (root / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            quota = (root / "cpu/cpu.cfs_quota_us").read_text().strip()
+            period = (root / "cpu/cpu.cfs_period_us").read_text().strip()
+        except OSError:
+            return None
+    if not quota.isdecimal() or not period.isdecimal() or int(period) == 0:  # "max" or -1: no quota
+        return None
+    return max(1, math.ceil(int(quota) / int(period)))
+
+
+def _caches(root: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> tuple[int, int, int]:
+    sizes = dict(zip((1, 2, 3), _DEFAULT_CACHES, strict=True))
+    units = {"K": 10, "M": 20, "G": 30}
+    for entry in sorted(root.glob("index*")):
+        try:
+            if (entry / "type").read_text().strip() == "Instruction":
+                continue
+            level, text = int((entry / "level").read_text()), (entry / "size").read_text().strip()
+            sizes[level] = int(text[:-1]) << units[text[-1]]
+        except (OSError, ValueError, KeyError, IndexError):
+            continue
+    return sizes[1], sizes[2], sizes[3]
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,104 @@
+"""The one wrapper around Numba's compiler, and the policy of its disk cache.
+
+Facts behind the policy: Numba's cache key ignores compiler options and edits in other files, functions that share a
+qualified name share one index file, and processes that raced on such a file have loaded the wrong kernel. So every
+specialisation gets a qualified name that spells all its options, and closes over `source_stamp`, which changes with any
+edit below `fastdil`'s compiled code. Where no cache directory can be written, compilation goes on without one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from fastdil._version import __version__
+
+#: Never ``True``: NaN and Inf are legal data.
+FASTMATH = {"contract", "reassoc", "nsz"}
+
+#: Everything compiled so far, by name. Kept for good: callers hold bare addresses of the machine code.
+_compiled: dict[str, Any] = {}
+
+#: Reentrant: building one kernel may need another. Replaced in a forked child, where its owner may not exist.
+_lock = threading.RLock()
+
+
+def _replace_lock() -> None:
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_replace_lock)
+
+
+@lru_cache(maxsize=1)
+def source_stamp() -> str:
+    """A hash of the package's version and of the source of everything that is compiled."""
+    digest = hashlib.sha256(__version__.encode())
+    package = Path(__file__).parent
+    for path in sorted([Path(__file__), *package.glob("kernels/*.py"), *package.glob("algorithms/*.py")]):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def named(function: Callable, name: str) -> Callable:
+    """Give a specialisation the unique name under which it is cached."""
+    function.__name__ = function.__qualname__ = name
+    return function
+
+
+def _compile(decorator: Callable[..., Any], function: Callable, name: str, signature: Any, **options: Any) -> Any:
+    with _lock:
+        if name not in _compiled:
+            try:
+                _compiled[name] = decorator(signature, cache=True, **options)(named(function, name))
+            except (OSError, RuntimeError) as error:
+                # No directory to write to, or a full disk: caching is a convenience, the result is not.
+                if isinstance(error, RuntimeError) and "cannot cache function" not in str(error):
+                    raise
+                _compiled[name] = decorator(signature, cache=False, **options)(named(function, name))
+        return _compiled[name]
+
+
+def _integers(count: int) -> Any:
+    from numba import types
+
+    return types.void(*(types.int64,) * count)
+
+
+def helper(function: Callable) -> Callable:
+    """Let kernels call a Python function: it is compiled into them, specialised on literal arguments.
+
+    Unlike a jitted function it can be given an element kind or a tile size, and kernels that call it are still cached.
+    """
+    from numba.extending import overload
+
+    overload(function, prefer_literal=True, strict=False, jit_options={"error_model": "numpy"})(lambda *_: function)
+    return function
+
+
+def callback(function: Callable, name: str, arguments: int) -> Any:
+    """Compile a serial kernel: a C function of `arguments` 64-bit integers that returns nothing."""
+    import numba
+
+    return _compile(numba.cfunc, function, name, _integers(arguments), fastmath=FASTMATH, error_model="numpy")
+
+
+def parallel(function: Callable, name: str, arguments: int) -> Any:
+    """Compile the parallel driver; nothing else pays for Numba's parallel pass."""
+    import numba
+
+    return _compile(numba.njit, function, name, _integers(arguments), parallel=True, nogil=True)
+
+
+def typed(function: Callable, name: str, signature: Any) -> Any:
+    """Compile a plain function on arrays for one signature, without any relaxed arithmetic."""
+    import numba
+
+    return _compile(numba.njit, function, name, signature, nogil=True, error_model="numpy")

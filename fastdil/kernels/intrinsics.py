@@ -1,0 +1,439 @@
+"""The vector layer: LLVM vector code for any element kind and lane count, callable from compiled functions.
+
+This is the only module that imports llvmlite. Addresses are plain 64-bit integers; element kinds are the names
+of `KINDS`. Every intrinsic takes its kind and its tile sizes as compile-time literals, so a kernel closes over a few
+ints and strings and one source serves AVX-512, AVX2 and narrower machines.
+
+Auto-vectorised loops were tried first: LLVM keeps at most a few accumulators of such loops in registers and reached
+a quarter of the FMA peak; explicit vector values as phi nodes reach nine tenths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.errors import RequireLiteralValue
+from numba.extending import intrinsic
+
+I1, I8, I32, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
+
+#: Element kind -> LLVM element type and size in bytes. Signedness does not matter to wrapping arithmetic.
+KINDS = {
+    "f32": (ir.FloatType(), 4),
+    "f64": (ir.DoubleType(), 8),
+    "i8": (ir.IntType(8), 1),
+    "i16": (ir.IntType(16), 2),
+    "i32": (ir.IntType(32), 4),
+    "i64": (ir.IntType(64), 8),
+}
+
+
+class Vectors:
+    """Vector values of one element kind and lane count inside one LLVM function."""
+
+    def __init__(self, builder: ir.IRBuilder, kind: str, lanes: int):
+        self.builder = builder
+        self.kind, self.lanes = kind, lanes
+        self.element, self.size = KINDS[kind]
+        self.type = ir.VectorType(self.element, lanes)
+        self.mask_type = ir.VectorType(I1, lanes)
+        self.zero = ir.Constant(self.type, None)
+
+    def _declare(self, name: str, result: ir.Type, arguments: Sequence[ir.Type]) -> ir.Function:
+        return cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(result, arguments), name)
+
+    def pointer(self, address: ir.Value) -> ir.Value:
+        return self.builder.inttoptr(address, ir.PointerType())
+
+    def at(self, address: ir.Value, elements: ir.Value | int) -> ir.Value:
+        """The address `elements` elements further on."""
+        if isinstance(elements, int):
+            return self.builder.add(address, constant(elements * self.size)) if elements else address
+        return self.builder.add(address, self.builder.mul(elements, constant(self.size)))
+
+    def load(self, address: ir.Value) -> ir.Value:
+        return self.builder.load(self.pointer(address), typ=self.type, align=self.size)
+
+    def store(self, value: ir.Value, address: ir.Value) -> None:
+        self.builder.store(value, self.pointer(address), align=self.size)
+
+    def load_masked(self, address: ir.Value, mask: ir.Value) -> ir.Value:
+        """Lanes whose mask bit is clear are zero, and their memory is not touched."""
+        name = f"llvm.masked.load.v{self.lanes}{self.kind}.p0"
+        load = self._declare(name, self.type, (ir.PointerType(), I32, self.mask_type, self.type))
+        return self.builder.call(load, (self.pointer(address), ir.Constant(I32, self.size), mask, self.zero))
+
+    def store_masked(self, value: ir.Value, address: ir.Value, mask: ir.Value) -> None:
+        name = f"llvm.masked.store.v{self.lanes}{self.kind}.p0"
+        store = self._declare(name, ir.VoidType(), (self.type, ir.PointerType(), I32, self.mask_type))
+        self.builder.call(store, (value, self.pointer(address), ir.Constant(I32, self.size), mask))
+
+    def gather(self, base: ir.Value, offsets: ir.Value, mask: ir.Value) -> ir.Value:
+        """Lane i is the element at `base` plus ``offsets[i]`` elements, or zero where the mask is clear."""
+        builder = self.builder
+        pointers = builder.gep(self.pointer(base), [offsets], source_etype=self.element)
+        # llvmlite types this gep as a scalar pointer; rebuild it as the vector of pointers that LLVM sees.
+        pointers.type = ir.VectorType(ir.PointerType(), self.lanes)
+        name = f"llvm.masked.gather.v{self.lanes}{self.kind}.v{self.lanes}p0"
+        gather = self._declare(name, self.type, (pointers.type, I32, self.mask_type, self.type))
+        return builder.call(gather, (pointers, ir.Constant(I32, self.size), mask, self.zero))
+
+    def load_scalar(self, address: ir.Value) -> ir.Value:
+        return self.builder.load(self.pointer(address), typ=self.element, align=self.size)
+
+    def splat(self, scalar: ir.Value) -> ir.Value:
+        return splat(self.builder, scalar, self.lanes)
+
+    def add(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        return self.builder.fadd(a, b) if self.kind[0] == "f" else self.builder.add(a, b)
+
+    def sub(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        return self.builder.fsub(a, b) if self.kind[0] == "f" else self.builder.sub(a, b)
+
+    def fma(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+        """``a * b + c``: fused for floats, wrapping for integers."""
+        if self.kind[0] != "f":
+            return self.builder.add(self.builder.mul(a, b), c)
+        fma = self._declare(f"llvm.fma.v{self.lanes}{self.kind}", self.type, (self.type,) * 3)
+        return self.builder.call(fma, (a, b, c))
+
+    def relu(self, value: ir.Value) -> ir.Value:
+        """``max(value, 0)`` that keeps NaN."""
+        if self.kind[0] == "f":
+            negative = self.builder.fcmp_ordered("<", value, self.zero)
+        else:
+            negative = self.builder.icmp_signed("<", value, self.zero)
+        return self.builder.select(negative, self.zero, value)
+
+    def mask_from_bits(self, bits: ir.Value) -> ir.Value:
+        """Lane i is on if bit i of the 64-bit integer is set."""
+        builder = self.builder
+        return builder.bitcast(builder.trunc(bits, ir.IntType(self.lanes)), self.mask_type)
+
+    def first_lanes(self, count: ir.Value) -> ir.Value:
+        """A mask of the first `count` lanes; `count` may be negative or larger than the vector."""
+        return self.mask_from_bits(low_bits(self.builder, clamp(self.builder, count, self.lanes)))
+
+
+def constant(value: int) -> ir.Constant:
+    """A 64-bit integer constant."""
+    return ir.Constant(I64, value)
+
+
+def splat(builder: ir.IRBuilder, scalar: ir.Value, lanes: int) -> ir.Value:
+    vector = ir.VectorType(scalar.type, lanes)
+    single = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, ir.Constant(I32, 0))
+    zeros = ir.Constant(ir.VectorType(I32, lanes), None)
+    return builder.shuffle_vector(single, ir.Constant(vector, ir.Undefined), zeros)
+
+
+def clamp(builder: ir.IRBuilder, value: ir.Value, most: int) -> ir.Value:
+    """`value` limited to 0..most."""
+    zero, top = constant(0), constant(most)
+    value = builder.select(builder.icmp_signed("<", value, zero), zero, value)
+    return builder.select(builder.icmp_signed(">", value, top), top, value)
+
+
+def low_bits(builder: ir.IRBuilder, count: ir.Value) -> ir.Value:
+    """An integer whose lowest `count` bits are set; count is 0..63."""
+    one = constant(1)
+    return builder.sub(builder.shl(one, count), one)
+
+
+def counted_loop(
+    builder: ir.IRBuilder,
+    count: ir.Value,
+    carried: Sequence[ir.Value],
+    body: Callable[[ir.Value, list[ir.Value]], list[ir.Value]],
+) -> list[ir.Value]:
+    """``for i in range(count): carried = body(i, carried)`` with the carried values in phi nodes."""
+    before = builder.block
+    head, after = builder.append_basic_block("loop"), builder.append_basic_block("loop.end")
+    zero, one = constant(0), constant(1)
+    builder.cbranch(builder.icmp_signed(">", count, zero), head, after)
+    builder.position_at_end(head)
+    index = builder.phi(I64)
+    index.add_incoming(zero, before)
+    inside = [builder.phi(value.type) for value in carried]
+    for phi, value in zip(inside, carried, strict=True):
+        phi.add_incoming(value, before)
+    results = body(index, list(inside))
+    following = builder.add(index, one)
+    end = builder.block
+    index.add_incoming(following, end)
+    for phi, value in zip(inside, results, strict=True):
+        phi.add_incoming(value, end)
+    builder.cbranch(builder.icmp_signed("<", following, count), head, after)
+    builder.position_at_end(after)
+    outside = [builder.phi(value.type) for value in carried]
+    for phi, first, last in zip(outside, carried, results, strict=True):
+        phi.add_incoming(first, before)
+        phi.add_incoming(last, end)
+    return list(outside)
+
+
+def literals(*arguments: types.Type) -> list:
+    """The Python values of compile-time arguments; a plain integer or string type is refused."""
+    for argument in arguments:
+        if not isinstance(argument, types.Literal):
+            raise RequireLiteralValue(f"{argument} must be a compile-time constant")
+    return [argument.literal_value for argument in arguments]
+
+
+def returns(result: types.Type, arguments: Sequence[types.Type]):
+    """The Numba signature of an intrinsic: literals keep their types, everything else is a 64-bit integer."""
+    return result(*(a if isinstance(a, types.Literal) else types.int64 for a in arguments))
+
+
+# ---------------------------------------------------------------------------------------------------------
+# scalars, calls, atomics
+# ---------------------------------------------------------------------------------------------------------
+
+
+@intrinsic
+def load_i64(typingctx, address, index):
+    """The 64-bit integer number `index` behind `address`."""
+
+    def codegen(context, builder, signature, args):
+        vectors = Vectors(builder, "i64", 1)
+        return vectors.load_scalar(vectors.at(args[0], args[1]))
+
+    return types.int64(types.int64, types.int64), codegen
+
+
+@intrinsic
+def store_i64(typingctx, address, index, value):
+    """Store a 64-bit integer as number `index` behind `address`."""
+
+    def codegen(context, builder, signature, args):
+        vectors = Vectors(builder, "i64", 1)
+        builder.store(args[2], vectors.pointer(vectors.at(args[0], args[1])), align=8)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic
+def next_index(typingctx, address):
+    """Fetch the 64-bit counter at `address` and add one, atomically."""
+
+    def codegen(context, builder, signature, args):
+        pointer = builder.inttoptr(args[0], ir.PointerType(I64))
+        return builder.atomic_rmw("add", pointer, constant(1), "monotonic")
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic(prefer_literal=True)
+def load_element(typingctx, kind, address):
+    """The floating-point element at `address`, as float64 arithmetic sees it."""
+    (kind_name,) = literals(kind)
+
+    def codegen(context, builder, signature, args):
+        value = Vectors(builder, kind_name, 1).load_scalar(args[1])
+        return builder.fpext(value, ir.DoubleType()) if kind_name == "f32" else value
+
+    return types.float64(kind, types.int64), codegen
+
+
+@intrinsic(prefer_literal=True)
+def store_element(typingctx, kind, address, value):
+    """Round a float64 to the element kind and store it."""
+    (kind_name,) = literals(kind)
+
+    def codegen(context, builder, signature, args):
+        vectors = Vectors(builder, kind_name, 1)
+        value = builder.fptrunc(args[2], vectors.element) if kind_name == "f32" else args[2]
+        builder.store(value, vectors.pointer(args[1]), align=vectors.size)
+        return context.get_dummy_value()
+
+    return types.void(kind, types.int64, types.float64), codegen
+
+
+def _call(context, builder, signature, args):
+    address, *values = args
+    function = ir.FunctionType(ir.VoidType(), (I64,) * len(values))
+    builder.call(builder.inttoptr(address, ir.PointerType(function)), values)
+    return context.get_dummy_value()
+
+
+@intrinsic
+def call_kernel(typingctx, address, params, x, w, bias, out, scratch, task):
+    """Call the kernel at `address`."""
+    return types.void(*(types.int64,) * 8), _call
+
+
+@intrinsic
+def call_on_row(typingctx, address, row, count):
+    """Call the C function at `address` on a row of `count` elements."""
+    return types.void(*(types.int64,) * 3), _call
+
+
+# ---------------------------------------------------------------------------------------------------------
+# moving elements
+# ---------------------------------------------------------------------------------------------------------
+
+
+@intrinsic(prefer_literal=True)
+def copy_vectors(typingctx, kind, lanes, target, target_step, source, source_step, count, bits):
+    """`count` times: load one vector under the mask `bits` and store it whole. Steps are in bytes."""
+    kind_name, lane_count = literals(kind, lanes)
+
+    def codegen(context, builder, signature, args):
+        vectors = Vectors(builder, kind_name, lane_count)
+        mask = vectors.mask_from_bits(args[7])
+
+        def body(index, carried):
+            to, at = carried
+            vectors.store(vectors.load_masked(at, mask), to)
+            return [builder.add(to, args[3]), builder.add(at, args[5])]
+
+        counted_loop(builder, args[6], [args[2], args[4]], body)
+        return context.get_dummy_value()
+
+    arguments = (kind, lanes, target, target_step, source, source_step, count, bits)
+    return returns(types.void, arguments), codegen
+
+
+@intrinsic(prefer_literal=True)
+def gather_vectors(typingctx, kind, lanes, target, target_step, source, source_step, count, rows, columns):
+    """`count` times: gather one vector at element offsets ``rows[i] + columns[i]``; negative sums give zero.
+
+    `rows` and `columns` are addresses of 64-bit integers, one per lane; steps are in bytes.
+    """
+    kind_name, lane_count = literals(kind, lanes)
+
+    def codegen(context, builder, signature, args):
+        vectors, offsets, mask = Vectors(builder, kind_name, lane_count), *_lane_offsets(builder, lane_count, args[7:])
+
+        def body(index, carried):
+            to, at = carried
+            vectors.store(vectors.gather(at, offsets, mask), to)
+            return [builder.add(to, args[3]), builder.add(at, args[5])]
+
+        counted_loop(builder, args[6], [args[2], args[4]], body)
+        return context.get_dummy_value()
+
+    arguments = (kind, lanes, target, target_step, source, source_step, count, rows, columns)
+    return returns(types.void, arguments), codegen
+
+
+def _lane_offsets(builder: ir.IRBuilder, lanes: int, tables: Sequence[ir.Value]) -> tuple[ir.Value, ir.Value]:
+    """``(rows + columns, is it >= 0)`` for one vector of lanes."""
+    integers = Vectors(builder, "i64", lanes)
+    offsets = builder.add(integers.load(tables[0]), integers.load(tables[1]))
+    return offsets, builder.icmp_signed(">=", offsets, integers.zero)
+
+
+@intrinsic(prefer_literal=True)
+def classify_lanes(typingctx, lanes, rows, columns, entry):
+    """How to fetch one vector whose lane i stands at ``rows[i] + columns[i]`` (negative: a zero).
+
+    Writes two integers behind `entry`: the offset of lane 0 and the mask of lanes to load if the wanted lanes are
+    consecutive in memory, else anything and -1.
+    """
+    (lane_count,) = literals(lanes)
+
+    def codegen(context, builder, signature, args):
+        offsets, wanted = _lane_offsets(builder, lane_count, args[1:3])
+        bits_type = ir.IntType(lane_count)
+        wanted_bits = builder.bitcast(wanted, bits_type)
+        iota = ir.Constant(offsets.type, list(range(lane_count)))
+        anchors = builder.sub(offsets, iota)
+        first = builder.cttz(wanted_bits, ir.Constant(I1, 0))
+        first = builder.and_(first, ir.Constant(bits_type, lane_count - 1))
+        anchor = builder.extract_element(anchors, builder.zext(first, I64))
+        consecutive = builder.icmp_signed("==", anchors, splat(builder, anchor, lane_count))
+        agree = builder.and_(builder.bitcast(consecutive, bits_type), wanted_bits)
+        run = builder.icmp_unsigned("==", agree, wanted_bits)
+        mask = builder.select(run, builder.zext(wanted_bits, I64), constant(-1))
+        integers = Vectors(builder, "i64", 1)
+        builder.store(anchor, integers.pointer(args[3]), align=8)
+        builder.store(mask, integers.pointer(integers.at(args[3], 1)), align=8)
+        return context.get_dummy_value()
+
+    return returns(types.void, (lanes, rows, columns, entry)), codegen
+
+
+@intrinsic(prefer_literal=True)
+def finish_row(typingctx, kind, lanes, target, source, count, bias, relu):
+    """Copy `count` elements, add the element at address `bias` (0: none), clip at zero if `relu`."""
+    kind_name, lane_count = literals(kind, lanes)
+
+    def codegen(context, builder, signature, args):
+        vectors = Vectors(builder, kind_name, lane_count)
+        shift = _optional_bias(vectors, args[5], 1)
+
+        def finish(value):
+            return _add_and_clip(vectors, value, shift, args[6])
+
+        _each_vector(vectors, args[4], lambda at, mask: _move(vectors, finish, args[2], args[3], at, mask))
+        return context.get_dummy_value()
+
+    return returns(types.void, (kind, lanes, target, source, count, bias, relu)), codegen
+
+
+@intrinsic(prefer_literal=True)
+def finish_complex_row(typingctx, kind, lanes, target, by_real, by_imaginary, count, bias):
+    """Combine two real rows of interleaved complex samples into one complex row of `count` real numbers.
+
+    ``by_real`` holds sum(re(w) x), ``by_imaginary`` sum(im(w) x), both interleaved; their complex sum is
+    ``re = a.re - b.im``, ``im = a.im + b.re``.
+    """
+    kind_name, lane_count = literals(kind, lanes)
+
+    def codegen(context, builder, signature, args):
+        vectors = Vectors(builder, kind_name, lane_count)
+        shift = _optional_bias(vectors, args[6], 2)
+        swap = ir.Constant(ir.VectorType(I32, lane_count), [i ^ 1 for i in range(lane_count)])
+        one = 1.0 if kind_name[0] == "f" else 1
+        signs = ir.Constant(vectors.type, [-one, one] * (lane_count // 2))
+
+        def move(at, mask):
+            a = vectors.load_masked(vectors.at(args[3], at), mask)
+            b = vectors.load_masked(vectors.at(args[4], at), mask)
+            crossed = builder.shuffle_vector(b, b, swap)
+            total = vectors.add(vectors.fma(crossed, signs, a), shift)
+            vectors.store_masked(total, vectors.at(args[2], at), mask)
+
+        _each_vector(vectors, args[5], move)
+        return context.get_dummy_value()
+
+    return returns(types.void, (kind, lanes, target, by_real, by_imaginary, count, bias)), codegen
+
+
+def _optional_bias(vectors: Vectors, address: ir.Value, period: int) -> ir.Value:
+    """The `period` elements at `address` repeated over a vector, or zeros where the address is 0."""
+    builder = vectors.builder
+    present = builder.icmp_signed("!=", address, constant(0))
+    bits = builder.select(present, constant((1 << period) - 1), constant(0))
+    few = vectors.load_masked(address, vectors.mask_from_bits(bits))
+    order = ir.Constant(ir.VectorType(I32, vectors.lanes), [i % period for i in range(vectors.lanes)])
+    return builder.shuffle_vector(few, few, order)
+
+
+def _add_and_clip(vectors: Vectors, value: ir.Value, shift: ir.Value, relu: ir.Value) -> ir.Value:
+    builder = vectors.builder
+    total = vectors.add(value, shift)
+    return builder.select(builder.icmp_signed("!=", relu, constant(0)), vectors.relu(total), total)
+
+
+def _move(vectors: Vectors, change: Callable, target: ir.Value, source: ir.Value, at: ir.Value, mask: ir.Value) -> None:
+    value = vectors.load_masked(vectors.at(source, at), mask)
+    vectors.store_masked(change(value), vectors.at(target, at), mask)
+
+
+def _each_vector(vectors: Vectors, count: ir.Value, move: Callable[[ir.Value, ir.Value], None]) -> None:
+    """Call `move(first element, mask)` for each vector of a row of `count` elements."""
+    builder, lanes = vectors.builder, constant(vectors.lanes)
+    blocks = builder.udiv(builder.add(count, constant(vectors.lanes - 1)), lanes)
+
+    def body(index, carried):
+        at = builder.mul(index, lanes)
+        move(at, vectors.first_lanes(builder.sub(count, at)))
+        return []
+
+    counted_loop(builder, blocks, [], body)

@@ -1,0 +1,328 @@
+"""Plans: a convolution prepared once and run on any batch and length.
+
+`Runner` is one problem bound to one memory layout: method chosen, tasks cut, kernels compiled. A `Plan` keeps packed
+weights and a bounded number of runners; the functional calls keep runners only.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastdil.algorithms import Algorithm
+from fastdil.algorithms.base import Weights
+from fastdil.algorithms.compiled import activate
+from fastdil.cache import BoundedCache
+from fastdil.dispatch import (
+    Explanation,
+    choose,
+    explain_problem,
+    granted_threads,
+    parse_method,
+    parse_threads,
+)
+from fastdil.errors import UntameInputError, bad_type, bad_value
+from fastdil.problem import ConvSpec, Problem, as_dtype, result_dtypes
+
+#: Shapes and layouts whose decisions one plan remembers.
+_MOST_RUNNERS = 64
+
+
+class Runner:
+    """One problem on one memory layout, ready to run.
+
+    Safe to call from many threads at once: nothing in it changes after it has been built.
+    """
+
+    def __init__(self, problem: Problem, result_dtype: np.dtype, x_strides: tuple[int, ...], method: str, threads: int):
+        self.problem, self.result_dtype = problem, result_dtype
+        self.threads = granted_threads(problem, threads)
+        self.x_strides = (*x_strides[:2], *(0,) * (5 - len(x_strides)), *x_strides[2:])
+        self.algorithms: tuple[Algorithm, ...] = ()
+        self._calls = []
+        if problem.is_empty:
+            if method != "auto":
+                parse_method(method)
+            return
+        self.algorithms = choose(problem, method, self.threads)
+        self._calls = [a.bind(problem, self.x_strides, True, self.threads) for a in self.algorithms]
+
+    def run(self, x: np.ndarray, weights_for, bias: np.ndarray | None, out: np.ndarray) -> None:
+        """Compute into the C-contiguous `out`; `weights_for(algorithm)` gives packed weights."""
+        if self.problem.is_empty:
+            _bias_only(self.problem, bias, out)
+            return
+        for algorithm, call in zip(self.algorithms, self._calls, strict=True):
+            weights: Weights = weights_for(algorithm)
+            if not weights.finite:
+                call = algorithm.bind(self.problem, self.x_strides, False, self.threads)
+            try:
+                return call(x, weights, bias, out)
+            except UntameInputError:
+                if algorithm is self.algorithms[-1]:
+                    raise
+
+
+def _bias_only(problem: Problem, bias: np.ndarray | None, out: np.ndarray) -> None:
+    """The result where no product contributes: an empty array, or the activated bias everywhere."""
+    out[...] = 0
+    if bias is not None:
+        out.reshape(*problem.out_shape[:2], problem.out_pixels)[...] = bias[:, None]
+    if out.size:
+        activate(problem, out)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# arrays in, arrays out
+# ---------------------------------------------------------------------------------------------------------
+
+
+def as_array(name: str, value: object) -> np.ndarray:
+    """`value` as an ndarray of a dtype that can be convolved."""
+    try:
+        array = np.asarray(value)
+    except TypeError as error:
+        raise bad_type(name, value, f"an array ({error})") from None
+    except ValueError as error:
+        raise bad_value(name, value, f"an array ({error})") from None
+    if array.dtype.kind not in "biufc":
+        raise bad_type(name, f"array of dtype {array.dtype}", "an array of numbers")
+    return array
+
+
+def readable(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """`x` itself if kernels can read it where it lies, else a contiguous copy in `dtype`."""
+    if x.dtype == dtype and x.dtype.isnative and x.flags.aligned:
+        real = dtype.itemsize // 2 if dtype.kind == "c" else dtype.itemsize
+        if not any(stride % real for stride in x.strides):
+            return x
+    return np.array(x, dtype, order="C")
+
+
+def check_bias(bias: object, outputs: int) -> np.ndarray | None:
+    """A bias of one number per output channel, or None."""
+    if bias is None:
+        return None
+    array = as_array("bias", bias)
+    if array.shape != (outputs,):
+        raise bad_value("bias.shape", array.shape, f"({outputs},), one number per output channel")
+    return array
+
+
+def check_out(out: object, shape: tuple[int, ...], dtype: np.dtype, inputs: tuple[np.ndarray | None, ...]) -> None:
+    """Refuse an `out` that cannot hold the result or that shares memory with an input."""
+    if not isinstance(out, np.ndarray):
+        raise bad_type("out", type(out).__name__, "a NumPy array")
+    if out.shape != shape:
+        raise bad_value("out.shape", out.shape, f"{shape}, the shape of the result")
+    if out.dtype.newbyteorder("=") != dtype:
+        raise bad_type("out.dtype", out.dtype.name, f"{dtype.name}, the dtype of the result")
+    if not out.flags.writeable:
+        raise bad_value("out", "read-only array", "a writeable array")
+    if any(stride == 0 and length > 1 for stride, length in zip(out.strides, out.shape, strict=True)):
+        raise bad_value("out.strides", out.strides, "an array whose elements do not share memory")
+    for array in inputs:
+        if array is not None and _overlap(out, array):
+            raise bad_value("out", "array that overlaps an input", "memory shared with none of x, w and bias")
+
+
+def _overlap(a: np.ndarray, b: np.ndarray) -> bool:
+    if not np.may_share_memory(a, b):
+        return False
+    try:
+        return np.shares_memory(a, b, max_work=10_000)
+    except np.exceptions.TooHardError:
+        return True
+
+
+def apply(
+    runner: Runner,
+    x: np.ndarray,
+    weights_for,
+    bias: np.ndarray | None,
+    shape: tuple[int, ...],
+    out: np.ndarray | None,
+) -> np.ndarray:
+    """Run into `out`, or into a new array; through a temporary where `out` is not laid out like one."""
+    dtype = runner.problem.dtype
+    if out is None and dtype == runner.result_dtype:
+        result = np.empty(shape, dtype)
+        runner.run(x, weights_for, bias, result)
+        return result
+    fits = (
+        out is not None and out.dtype == dtype and out.dtype.isnative and out.flags.c_contiguous and out.flags.aligned
+    )
+    result = out if fits else np.empty(shape, dtype)
+    runner.run(x, weights_for, bias, result)
+    if fits:
+        return out
+    if out is None:
+        with np.errstate(over="ignore"):  # float16: beyond its range is inf, as everywhere in NumPy
+            return result.astype(runner.result_dtype)
+    with np.errstate(over="ignore"):
+        out[...] = result
+    return out
+
+
+class Plan:
+    """A convolution prepared once; build it with `fastdil.plan`.
+
+    Calling it runs it on any batch and spatial size. Weights stay packed, decisions are remembered for the
+    last shapes seen. Safe to call from many threads at once. Changing the arrays that it was built from has no effect.
+    """
+
+    def __init__(self, w, bias, spec: ConvSpec, method: str, threads: int):
+        self._w, self._bias, self._spec = np.array(w), None if bias is None else np.array(bias), spec
+        self._method, self._threads = method, threads
+        self._runners = BoundedCache(_MOST_RUNNERS)
+        self._weights = BoundedCache(_MOST_RUNNERS)
+
+    @property
+    def spec(self) -> ConvSpec:
+        """The validated arguments."""
+        return self._spec
+
+    def __repr__(self) -> str:
+        spec = self._spec
+        return f"Plan(w_shape={spec.w_shape}, dtype={self._w.dtype.name}, method={self._method!r})"
+
+    def __call__(self, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Convolve `x`, shape ``(N, C, *spatial)`` or ``(C, *spatial)``.
+
+        Parameters
+        ----------
+        x : array_like
+        out : ndarray, optional
+            Where to write; same shape and dtype as the result, no memory shared with `x`.
+
+        Returns
+        -------
+        ndarray
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `x` or `out` does not fit; nothing is written then.
+        """
+        x = x if type(x) is np.ndarray else as_array("x", x)
+        key = (x.shape, x.strides, x.dtype)
+        runner = self._runners.get(key)
+        if runner is None or not x.flags.aligned:
+            x, runner = self._new_runner(x, key)
+        elif x.dtype != runner.problem.dtype or not x.dtype.isnative:
+            x = np.array(x, runner.problem.dtype, order="C")
+        dtype = runner.problem.dtype
+        shape = runner.problem.out_shape if x.ndim == self._spec.rank + 2 else runner.problem.out_shape[1:]
+        if out is not None:
+            check_out(out, shape, runner.result_dtype, (x, self._w, self._bias))
+        bias = None if self._bias is None else self._converted("bias", dtype)
+        return apply(runner, x, lambda algorithm: self._packed(algorithm, runner.problem), bias, shape, out)
+
+    def _new_runner(self, x: np.ndarray, key: tuple) -> tuple[np.ndarray, Runner]:
+        check_input(x, self._spec)
+        compute, result = result_dtypes(*(a.dtype for a in (x, self._w, self._bias) if a is not None))
+        ready = readable(x, compute)
+        batched = ready if ready.ndim == self._spec.rank + 2 else ready[None]
+        problem = self._spec.problem(batched.shape, compute, self._bias is not None)
+        runner = Runner(problem, result, batched.strides, self._method, self._threads)
+        if ready is x or ready.strides == np.empty_like(x, compute, order="C").strides:
+            self._runners.put(key, runner)
+        return ready, runner
+
+    def _converted(self, name: str, dtype: np.dtype) -> np.ndarray:
+        converted = self._weights.get((name, dtype))
+        if converted is None:
+            converted = np.ascontiguousarray(self._w if name == "w" else self._bias, dtype)
+            self._weights.put((name, dtype), converted)
+        return converted
+
+    def _packed(self, algorithm: Algorithm, problem: Problem) -> Weights:
+        key = (algorithm.name, problem.dtype)
+        packed = self._weights.get(key)
+        if packed is None:
+            packed = algorithm.prepare(problem, self._converted("w", problem.dtype))
+            self._weights.put(key, packed)
+        return packed
+
+    def explain(self, x_shape: tuple[int, ...], dtype: object = None) -> Explanation:
+        """Which method runs on an input of this shape, and why.
+
+        Parameters
+        ----------
+        x_shape : tuple of int
+            ``(N, C, *spatial)`` or ``(C, *spatial)``.
+        dtype : dtype, optional
+            Of the input; that of the weights unless given.
+
+        Returns
+        -------
+        Explanation
+        """
+        shape = tuple(x_shape)
+        if len(shape) == self._spec.rank + 1:
+            shape = (1, *shape)
+        given = self._w.dtype if dtype is None else as_dtype(dtype)
+        compute, _ = result_dtypes(
+            *(d for d in (given, self._w.dtype, getattr(self._bias, "dtype", None)) if d is not None)
+        )
+        return explain_problem(self._spec.problem(shape, compute, self._bias is not None), self._method, self._threads)
+
+
+def check_input(x: np.ndarray, spec: ConvSpec) -> None:
+    """Refuse an input whose number of axes fits neither the batched nor the unbatched form."""
+    if x.ndim not in (spec.rank + 1, spec.rank + 2):
+        raise bad_value(
+            "x.shape",
+            x.shape,
+            f"{spec.rank + 2} dimensions (N, C, *spatial), or {spec.rank + 1} without N, for a {spec.rank}-D kernel",
+        )
+
+
+def plan(
+    w: np.ndarray,
+    bias: np.ndarray | None = None,
+    stride: int | tuple[int, ...] = 1,
+    padding: int | str | tuple = 0,
+    dilation: int | tuple[int, ...] = 1,
+    groups: int = 1,
+    *,
+    padding_mode: str = "zeros",
+    activation: str | None = None,
+    precision: str | None = None,
+    method: str = "auto",
+    threads: int | None = None,
+) -> Plan:
+    """Prepare a convolution: validate once, pack the weights once, run on any batch and length.
+
+    Parameters are those of `fastdil.conv`, without the input.
+
+    Returns
+    -------
+    Plan
+        ``y = p(x, out=None)`` runs it; ``p.explain(x_shape)`` tells which method and why.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit; the text names it, its value and what was expected.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdil
+    >>> p = fastdil.plan(np.ones((4, 2, 3), np.float32), dilation=8, padding="causal")
+    >>> p(np.ones((2, 100), np.float32)).shape, p(np.ones((5, 2, 37), np.float32)).shape
+    ((4, 100), (5, 4, 37))
+    """
+    weights = as_array("w", w)
+    spec = ConvSpec.parse(
+        weights.shape,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+        padding_mode=padding_mode,
+        activation=activation,
+        precision=precision,
+    )
+    checked = check_bias(bias, spec.out_channels)
+    result_dtypes(weights.dtype)
+    return Plan(weights, checked, spec, parse_method(method), parse_threads(threads))

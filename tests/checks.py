@@ -1,0 +1,91 @@
+"""What several test files share: the list of methods, what each may refuse, and the comparisons."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import naive
+import numpy as np
+import pytest
+
+import fastdil
+
+METHODS = fastdil.methods()
+
+#: Methods that compute by transforms: exact and local only up to rounding, so they take finite floats only.
+TRANSFORMS = ("fft",)
+PLAIN = tuple(name for name in METHODS if name not in TRANSFORMS)
+
+TESTS = Path(__file__).resolve().parent
+
+
+def may_refuse(method: str, dtype, stride) -> bool:
+    """True where the contract lets `method` refuse a valid problem with finite data."""
+    return method in TRANSFORMS and (np.dtype(dtype).kind in "biu" or np.max(stride) > 1)
+
+
+def row(explanation, method: str):
+    """The explanation's row of `method`."""
+    rows = [candidate for candidate in explanation.candidates if candidate.name == method]
+    assert len(rows) == 1
+    return rows[0]
+
+
+def forced(method: str, x, w, bias=None, **args):
+    """The result of one method by name, or None where it refuses what it may refuse.
+
+    A refusal must be announced by `explain`, be allowed by `may_refuse`, and be raised with the same
+    sentence. So neither a fallback nor a refusal that is too wide can hide an untested path.
+    """
+    dtype = naive.result_dtype(x, w, bias)
+    explanation = fastdil.explain(x.shape, w.shape, dtype=dtype, has_bias=bias is not None, **args)
+    verdict = row(explanation, method)
+    if verdict.verdict != "refused":
+        return fastdil.conv(x, w, bias, method=method, **args)
+    assert may_refuse(method, dtype, args.get("stride", 1)), f"{method} refuses {x.shape}: {verdict.reason}"
+    assert len(verdict.reason) > 10
+    with pytest.raises(ValueError, match=re.escape(verdict.reason)):
+        fastdil.conv(x, w, bias, method=method, **args)
+    return None
+
+
+def assert_form(y, truth, dtype) -> None:
+    """`y` is a new C-contiguous array of the right shape and dtype."""
+    assert type(y) is np.ndarray
+    assert y.shape == truth.shape
+    assert y.dtype == dtype
+    assert y.dtype.isnative
+    assert y.flags.c_contiguous
+    assert y.flags.writeable
+
+
+def worst(y, truth) -> float:
+    """Largest absolute difference; infinite if `y` holds a NaN."""
+    difference = np.abs(y.astype(truth.dtype) - truth)
+    return float(np.max(np.where(np.isnan(difference), np.inf, difference), initial=0))
+
+
+def assert_within(y, truth, limit: float) -> None:
+    """No element differs by more than `limit`."""
+    error = worst(y, truth)
+    assert error <= limit, (
+        f"error {error:.3g} above the bound {limit:.3g} ({error / limit if limit else 0:.2f} of it)"
+    )
+
+
+def run_child(script: str, *args: str, timeout: float = 240, env: dict[str, str] | None = None):
+    """Run a script of this folder in a fresh interpreter; its output is shown if it fails."""
+    command = [sys.executable, "-W", "error", str(TESTS / script), *args]
+    variables = {**os.environ, "PYTHONPATH": str(TESTS.parent), "PYTHONFAULTHANDLER": "1", **(env or {})}
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=timeout, env=variables, check=False
+    )
+    assert done.returncode == 0, (
+        f"{script} {' '.join(args)} ended with {done.returncode}\n"
+        f"{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+    )
+    return done
