@@ -119,6 +119,9 @@ def _checked(name: str, workload: Workload, x, w, oracle: Expected, threads: int
     reason = ours.refusal(name, workload, dtype, threads)
     if reason is not None:
         return Cell(note=reason), None
+    peer = peers.BY_NAME.get(name)
+    if peer is not None and peer.fragile and peers.crashes(peer, workload, dtype, threads):
+        return Cell(note="failed: it crashes the process"), None
     try:
         call = ours.prepare(name, workload, x, w, threads)
         y = call()

@@ -11,8 +11,11 @@ import functools
 import importlib
 import importlib.metadata
 import importlib.util
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -36,6 +39,8 @@ class Peer:
     modules: tuple[str, ...]
     distributions: tuple[str, ...]
     dtypes: tuple[str, ...] = ("float32", "float64")
+    #: Has been seen to end the process instead of raising, so a child tries each workload first.
+    fragile: bool = False
 
     def available(self) -> bool:
         """True if it is installed. Imports nothing."""
@@ -163,6 +168,7 @@ class Jax(Peer):
     name = "jax"
     modules = ("jax",)
     distributions = ("jax",)
+    fragile = True  # jaxlib 0.10.2: segmentation fault on one float64 channel of 2048 x 2048, with any dilation
 
     def prepare(self, workload: Workload, x: np.ndarray, w: np.ndarray, threads: int) -> Run:
         jax = load("jax")
@@ -267,6 +273,18 @@ PEERS: tuple[Peer, ...] = (
     NumPy(),
 )
 BY_NAME = {peer.name: peer for peer in PEERS}
+
+
+def crashes(peer: Peer, workload: Workload, dtype: str, threads: int) -> bool:
+    """Whether a child that runs this once is ended by a signal. An exception is no crash: it can be caught."""
+    code = f"""
+from benchmarks.peers import BY_NAME
+from benchmarks.workloads import Workload, make_arrays
+workload = {workload!r}
+BY_NAME[{peer.name!r}].prepare(workload, *make_arrays(workload, {dtype!r}), {threads})()
+"""
+    root = Path(__file__).resolve().parents[1]
+    return subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True).returncode < 0
 
 
 def installed() -> list[Peer]:

@@ -94,8 +94,9 @@ def heading(result: Comparison) -> str:
     import fastdil
 
     versions = [f"{name} {result.versions[name]}" for name in _shown(result) if name in result.versions]
+    threads = "1 thread" if result.threads == 1 else f"{result.threads} threads"
     return (
-        f"fastdil {fastdil.__version__}, {result.dtype}, {result.threads} threads on "
+        f"fastdil {fastdil.__version__}, {result.dtype}, {threads} on "
         f"{fastdil.machine().cpu}; {', '.join(versions) or 'no peers'}. "
         f"Milliseconds, medians of {result.repeat} interleaved samples; in brackets the largest error from "
         f"float64 in units of eps max conv(|x|, |w|). Ratio: best peer / fastdil auto. "

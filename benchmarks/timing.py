@@ -79,10 +79,12 @@ class Samples:
 
 
 def _planned(call: Callable[[], object], repeat: int, min_time: float) -> Samples:
-    call()
-    start = time.perf_counter()
-    call()
-    once = max(time.perf_counter() - start, 1e-7)
+    for _ in range(2):
+        start = time.perf_counter()
+        call()
+        once = max(time.perf_counter() - start, 1e-7)
+        if once >= _WARM_ENOUGH:
+            break
     rounds = repeat if once * repeat <= _BUDGET else min(repeat, FEWEST)
     return Samples(max(1, math.ceil(min_time / (rounds * once))), rounds, once < _WARM_ENOUGH)
 

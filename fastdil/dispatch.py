@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from fastdil.algorithms import ALGORITHMS, Algorithm, methods
-from fastdil.costmodel import CALL_SECONDS, SERIAL_MACS, peak_gflops
+from fastdil.costmodel import CALL_SECONDS, SERIAL_MACS
 from fastdil.errors import bad_value
 from fastdil.hardware import Machine, machine
+from fastdil.kernels.geometry import ELEMENT_KIND
+from fastdil.kernels.peak import peak_gflops
 from fastdil.problem import Problem, as_int, one_of
 
 
@@ -26,7 +28,7 @@ class Candidate:
     seconds: float | None  #: predicted; None if refused
     workspace_bytes: int | None
     gflops: float | None  #: nominal operations per predicted second / 1e9
-    peak_share: float | None  #: of the machine's peak for this dtype; None where that is unknown
+    peak_share: float | None  #: useful operations (no padding zeros) as a share of the machine's peak; None if unknown
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ def choose(problem: Problem, method: str, threads: int) -> tuple[Algorithm, ...]
 def _estimates(problem: Problem, threads: int) -> dict:
     here = machine()
     return {
-        name: algorithm.estimate(problem, here, threads)
+        name: algorithm.estimate(problem, threads)
         for name, algorithm in ALGORITHMS.items()
         if algorithm.supports(problem, here) is None
     }
@@ -160,7 +162,8 @@ def _candidate(
 ) -> Candidate:
     estimate, best = estimates[name], estimates[chosen]
     gflops = problem.flops / estimate.seconds / 1e9
-    peak = peak_gflops(problem.dtype, here, threads)
+    kind = ELEMENT_KIND[problem.dtype.name]
+    peak = peak_gflops(kind) * min(threads, here.cores) if kind[0] == "f" else None
     if name != chosen:
         ratio = estimate.seconds / best.seconds
         reason = f"{ratio:.3g} times the predicted time of {chosen}" if ratio >= 1 else f"{chosen} was asked for"
@@ -180,5 +183,5 @@ def _candidate(
         estimate.seconds,
         estimate.workspace_bytes,
         gflops,
-        gflops / peak if peak else None,
+        gflops * problem.useful_macs / problem.macs / peak if peak else None,
     )

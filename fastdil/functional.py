@@ -9,7 +9,7 @@ import numpy as np
 from fastdil import dispatch, plans
 from fastdil.cache import BoundedCache
 from fastdil.dispatch import Explanation, explain_problem, parse_method, parse_threads
-from fastdil.problem import ConvSpec, Problem, as_dtype, result_dtypes
+from fastdil.problem import ConvSpec, Problem, as_dtype
 
 #: Runners of recent calls, so that a repeated call pays neither for validation nor for choosing.
 _runners = BoundedCache(256)
@@ -197,52 +197,26 @@ def conv3d(
 def _convolve(
     rank, x, w, bias, stride, padding, dilation, groups, padding_mode, activation, precision, method, threads, out
 ):
-    x = x if type(x) is np.ndarray else plans.as_array("x", x)
+    x = given = x if type(x) is np.ndarray else plans.as_array("x", x)
     w = w if type(w) is np.ndarray else plans.as_array("w", w)
     if bias is not None and type(bias) is not np.ndarray:
         bias = plans.as_array("bias", bias)
-    bias_key = None if bias is None else (bias.shape, bias.dtype)
-    numbers = tuple(map(_key, (stride, padding, dilation, groups, threads)))
-    key = (
-        rank,
-        x.shape,
-        x.strides,
-        x.dtype,
-        w.shape,
-        w.dtype,
-        bias_key,
-        numbers,
-        padding_mode,
-        activation,
-        precision,
-        method,
-    )
-    try:
-        runner = _runners.get(key)
-    except TypeError:  # an unhashable argument, which is about to be refused
-        runner = key = None
-    aligned = x.flags.aligned
-    if runner is None or not aligned:
+    arrays = (x.shape, x.strides, x.dtype, w.shape, w.dtype, None if bias is None else (bias.shape, bias.dtype))
+    numbers = (_key(stride), _key(padding), _key(dilation), _key(groups), _key(threads))
+    key = (rank, arrays, numbers, _key(padding_mode), _key(activation), _key(precision), _key(method))
+    runner = _runners.get(key)
+    if runner is None or not x.flags.aligned:
+        words = {"padding_mode": padding_mode, "activation": activation, "precision": precision}
         spec = ConvSpec.parse(
-            plans.as_array("w", w).shape,
-            rank=rank,
-            stride=stride,
-            padding=padding,
-            dilation=dilation,
-            groups=groups,
-            padding_mode=padding_mode,
-            activation=activation,
-            precision=precision,
+            w.shape, rank=rank, stride=stride, padding=padding, dilation=dilation, groups=groups, **words
         )
-        x, runner, keep = _new_runner(spec, x, w, bias, parse_method(method), parse_threads(threads))
-        if keep and aligned:
-            _runners.put(key, runner)
+        x, runner = _new_runner(spec, key, x, w, bias, parse_method(method), parse_threads(threads))
     elif x.dtype is not runner.problem.dtype and (x.dtype != runner.problem.dtype or not x.dtype.isnative):
         x = np.array(x, runner.problem.dtype, order="C")
     problem = runner.problem
     shape = problem.out_shape if x.ndim == problem.rank + 2 else problem.out_shape[1:]
     if out is not None:
-        plans.check_out(out, shape, runner.result_dtype, (x, w, bias))
+        plans.check_out(out, shape, runner.result_dtype, (given, w, bias))
     packed = np.ascontiguousarray(w, problem.dtype)
     if bias is not None:
         bias = np.ascontiguousarray(bias, problem.dtype)
@@ -254,16 +228,13 @@ def _key(value):
     return value if type(value) is int or type(value) is str or value is None else (repr(value),)
 
 
-def _new_runner(spec, x, w, bias, method, threads):
-    plans.check_input(plans.as_array("x", x), spec)
-    bias = plans.check_bias(bias, spec.out_channels)
-    compute, result = result_dtypes(*(array.dtype for array in (x, w, bias) if array is not None))
-    ready = plans.readable(x, compute)
-    batched = ready if ready.ndim == spec.rank + 2 else ready[None]
-    problem = spec.problem(batched.shape, compute, bias is not None)
-    runner = plans.Runner(problem, result, batched.strides, method, threads)
-    # A copy made here is made again by every later call, so the runner must fit that copy's layout.
-    return ready, runner, ready is x or x.dtype != compute or not x.dtype.isnative
+def _new_runner(spec, key, x, w, bias, method, threads):
+    """The input as kernels can read it, and a runner for its layout, remembered under `key`."""
+    w, bias = plans.as_array("w", w), plans.check_bias(bias, spec.out_channels)
+    x, runner, is_lasting = plans.new_runner(spec, plans.as_array("x", x), w, bias, method, threads)
+    if is_lasting:
+        _runners.put(key, runner)
+    return x, runner
 
 
 def explain(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import os
 import platform
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
+
+import numpy as np
 
 from fastdil.errors import bad_value
 
@@ -29,7 +31,7 @@ class Machine:
     l1, l2, l3 : int
         Data cache sizes in bytes.
     peak_gflops : dict or None
-        Peak by dtype over all granted cores, where it has been measured.
+        Multiply-add peak by dtype over all granted cores, once `fastdil.explain` has measured it.
     """
 
     isa: str
@@ -60,7 +62,9 @@ class Machine:
         )
 
 
-@lru_cache(maxsize=1)
+_machine: Machine | None = None
+
+
 def machine() -> Machine:
     """The machine this process runs on, as fastdil uses it.
 
@@ -71,8 +75,17 @@ def machine() -> Machine:
     >>> machine().cores >= 1
     True
     """
-    l1, l2, l3 = _caches()
-    return Machine(isa=_isa(), cores=_cores(), l1=l1, l2=l2, l3=l3, cpu=_cpu_name())
+    global _machine
+    if _machine is None:
+        l1, l2, l3 = _caches()
+        _machine = Machine(isa=_isa(), cores=_cores(), l1=l1, l2=l2, l3=l3, cpu=_cpu_name())
+    return _machine
+
+
+def record_peak(dtype: str, gflops: float) -> None:
+    """Remember a measured peak over all granted cores."""
+    global _machine
+    _machine = replace(machine(), peak_gflops={**(machine().peak_gflops or {}), dtype: gflops})
 
 
 def positive_from_environment(name: str) -> int | None:
@@ -97,10 +110,8 @@ def _isa() -> str:
 
 
 def _native_isa() -> str:
-    try:
-        from numpy._core._multiarray_umath import __cpu_features__ as features
-    except ImportError:  # NumPy < 2
-        from numpy.core._multiarray_umath import __cpu_features__ as features
+    core = "_core" if hasattr(np, "_core") else "core"  # renamed in NumPy 2
+    features = import_module(f"numpy.{core}._multiarray_umath").__cpu_features__
     if features.get("AVX512_SKX"):
         return "avx512"
     return "avx2" if features.get("AVX2") and features.get("FMA3") else "generic"

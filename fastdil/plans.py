@@ -23,6 +23,8 @@ from fastdil.dispatch import (
 from fastdil.errors import UntameInputError, bad_type, bad_value
 from fastdil.problem import ConvSpec, Problem, as_dtype, result_dtypes
 
+#: Steps spent on proving that two arrays do not overlap; interleaved views of one array need few.
+_OVERLAP_WORK = 10_000
 #: Shapes and layouts whose decisions one plan remembers.
 _MOST_RUNNERS = 64
 
@@ -129,7 +131,7 @@ def _overlap(a: np.ndarray, b: np.ndarray) -> bool:
     if not np.may_share_memory(a, b):
         return False
     try:
-        return np.shares_memory(a, b, max_work=10_000)
+        return np.shares_memory(a, b, max_work=_OVERLAP_WORK)  # type: ignore[arg-type]
     except np.exceptions.TooHardError:
         return True
 
@@ -148,19 +150,42 @@ def apply(
         result = np.empty(shape, dtype)
         runner.run(x, weights_for, bias, result)
         return result
-    fits = (
-        out is not None and out.dtype == dtype and out.dtype.isnative and out.flags.c_contiguous and out.flags.aligned
-    )
-    result = out if fits else np.empty(shape, dtype)
-    runner.run(x, weights_for, bias, result)
-    if fits:
+    if out is not None and out.dtype == dtype and out.dtype.isnative and out.flags.carray:
+        runner.run(x, weights_for, bias, out)
         return out
-    if out is None:
-        with np.errstate(over="ignore"):  # float16: beyond its range is inf, as everywhere in NumPy
+    result = np.empty(shape, dtype)
+    runner.run(x, weights_for, bias, result)
+    with np.errstate(over="ignore"):  # float16: beyond its range is inf, as everywhere in NumPy
+        if out is None:
             return result.astype(runner.result_dtype)
-    with np.errstate(over="ignore"):
         out[...] = result
     return out
+
+
+def check_input(x: np.ndarray, spec: ConvSpec) -> None:
+    """Refuse an input whose number of axes fits neither the batched nor the unbatched form."""
+    if x.ndim not in (spec.rank + 1, spec.rank + 2):
+        raise bad_value(
+            "x.shape",
+            x.shape,
+            f"{spec.rank + 2} dimensions (N, C, *spatial), or {spec.rank + 1} without N, for a {spec.rank}-D kernel",
+        )
+
+
+def new_runner(
+    spec: ConvSpec, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, method: str, threads: int
+) -> tuple[np.ndarray, Runner, bool]:
+    """`x` as kernels can read it, a runner for its layout, and whether the runner serves every array laid out like `x`.
+
+    It does unless `x` lies so oddly in memory that only this call knew to copy it.
+    """
+    check_input(x, spec)
+    compute, result = result_dtypes(*(array.dtype for array in (x, w, bias) if array is not None))
+    ready = readable(x, compute)
+    batched = ready if ready.ndim == spec.rank + 2 else ready[None]
+    problem = spec.problem(batched.shape, compute, bias is not None)
+    runner = Runner(problem, result, batched.strides, method, threads)
+    return ready, runner, ready is x or x.dtype != compute or not x.dtype.isnative
 
 
 class Plan:
@@ -203,30 +228,22 @@ class Plan:
         TypeError, ValueError
             If `x` or `out` does not fit; nothing is written then.
         """
-        x = x if type(x) is np.ndarray else as_array("x", x)
+        x = given = x if type(x) is np.ndarray else as_array("x", x)
         key = (x.shape, x.strides, x.dtype)
         runner = self._runners.get(key)
         if runner is None or not x.flags.aligned:
-            x, runner = self._new_runner(x, key)
+            args = (self._w, self._bias, self._method, self._threads)
+            x, runner, is_lasting = new_runner(self._spec, as_array("x", x), *args)
+            if is_lasting:
+                self._runners.put(key, runner)
         elif x.dtype != runner.problem.dtype or not x.dtype.isnative:
             x = np.array(x, runner.problem.dtype, order="C")
         dtype = runner.problem.dtype
         shape = runner.problem.out_shape if x.ndim == self._spec.rank + 2 else runner.problem.out_shape[1:]
         if out is not None:
-            check_out(out, shape, runner.result_dtype, (x, self._w, self._bias))
+            check_out(out, shape, runner.result_dtype, (given,))
         bias = None if self._bias is None else self._converted("bias", dtype)
         return apply(runner, x, lambda algorithm: self._packed(algorithm, runner.problem), bias, shape, out)
-
-    def _new_runner(self, x: np.ndarray, key: tuple) -> tuple[np.ndarray, Runner]:
-        check_input(x, self._spec)
-        compute, result = result_dtypes(*(a.dtype for a in (x, self._w, self._bias) if a is not None))
-        ready = readable(x, compute)
-        batched = ready if ready.ndim == self._spec.rank + 2 else ready[None]
-        problem = self._spec.problem(batched.shape, compute, self._bias is not None)
-        runner = Runner(problem, result, batched.strides, self._method, self._threads)
-        if ready is x or ready.strides == np.empty_like(x, compute, order="C").strides:
-            self._runners.put(key, runner)
-        return ready, runner
 
     def _converted(self, name: str, dtype: np.dtype) -> np.ndarray:
         converted = self._weights.get((name, dtype))
@@ -265,16 +282,6 @@ class Plan:
             *(d for d in (given, self._w.dtype, getattr(self._bias, "dtype", None)) if d is not None)
         )
         return explain_problem(self._spec.problem(shape, compute, self._bias is not None), self._method, self._threads)
-
-
-def check_input(x: np.ndarray, spec: ConvSpec) -> None:
-    """Refuse an input whose number of axes fits neither the batched nor the unbatched form."""
-    if x.ndim not in (spec.rank + 1, spec.rank + 2):
-        raise bad_value(
-            "x.shape",
-            x.shape,
-            f"{spec.rank + 2} dimensions (N, C, *spatial), or {spec.rank + 1} without N, for a {spec.rank}-D kernel",
-        )
 
 
 def plan(

@@ -72,20 +72,15 @@ def worst(y, truth) -> float:
 def assert_within(y, truth, limit: float) -> None:
     """No element differs by more than `limit`."""
     error = worst(y, truth)
-    assert error <= limit, (
-        f"error {error:.3g} above the bound {limit:.3g} ({error / limit if limit else 0:.2f} of it)"
-    )
+    assert error <= limit, f"error {error:.3g} above the bound {limit:.3g} ({error / limit if limit else 0:.2f} of it)"
 
 
 def run_child(script: str, *args: str, timeout: float = 240, env: dict[str, str] | None = None):
     """Run a script of this folder in a fresh interpreter; its output is shown if it fails."""
     command = [sys.executable, "-W", "error", str(TESTS / script), *args]
     variables = {**os.environ, "PYTHONPATH": str(TESTS.parent), "PYTHONFAULTHANDLER": "1", **(env or {})}
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=timeout, env=variables, check=False
-    )
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=variables, check=False)
     assert done.returncode == 0, (
-        f"{script} {' '.join(args)} ended with {done.returncode}\n"
-        f"{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+        f"{script} {' '.join(args)} ended with {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
     )
     return done

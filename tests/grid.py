@@ -187,9 +187,7 @@ def _padding_modes():
         yield Case("mode", (1, 1, 30), (1, 1, 41), padding="same", padding_mode=mode)
         yield Case("mode", (1, 1, 60), (1, 1, 21), padding="causal", dilation=4, padding_mode=mode)
         yield Case("mode", (1, 3, 9, 20), (5, 3, 3, 3), padding=4, dilation=4, padding_mode=mode)
-        yield Case(
-            "mode", (1, 3, 5, 18), (5, 3, 3, 3), padding=((9, 2), (0, 25)), dilation=(3, 5), padding_mode=mode
-        )
+        yield Case("mode", (1, 3, 5, 18), (5, 3, 3, 3), padding=((9, 2), (0, 25)), dilation=(3, 5), padding_mode=mode)
         yield Case("mode", (2, 2, 9, 10), (3, 2, 3, 3), stride=2, padding=3, dilation=2, padding_mode=mode)
         yield Case("mode", (1, 4, 7, 33), (4, 1, 3, 3), padding=2, dilation=2, groups=4, padding_mode=mode)
         yield Case("mode", (1, 2, 3, 4, 5), (2, 2, 2, 3, 3), padding=4, dilation=2, padding_mode=mode)
@@ -244,9 +242,7 @@ def _volumes():
     yield Case("volume", (2, 1, 5, 6, 17), (1, 1, 2, 3, 5), padding="same", dilation=(2, 1, 3))
     yield Case("volume", (1, 2, 9, 1, 16), (3, 2, 3, 1, 3), dilation=(4, 1, 5))
     yield Case("volume", (1, 8, 4, 5, 33), (9, 8, 1, 1, 1))
-    yield Case(
-        "volume", (1, 2, 6, 7, 8), (3, 2, 3, 3, 3), padding=((3, -1), (0, 2), (-1, 4)), dilation=(2, 1, 3)
-    )
+    yield Case("volume", (1, 2, 6, 7, 8), (3, 2, 3, 3, 3), padding=((3, -1), (0, 2), (-1, 4)), dilation=(2, 1, 3))
 
 
 def _shapes():
@@ -325,9 +321,7 @@ def data(case: Case, dtype, kind: str = "normal", seed: int = 0) -> tuple[np.nda
                 return rng.integers(0, 2, shape).astype(bool)
             info = np.iinfo(dtype)
             return rng.integers(info.min, info.max, shape, dtype=dtype, endpoint=True)
-        parts = [
-            rng.integers(-4, 5, shape) if kind == "small" else rng.standard_normal(shape) for _ in range(2)
-        ]
+        parts = [rng.integers(-4, 5, shape) if kind == "small" else rng.standard_normal(shape) for _ in range(2)]
         return (parts[0] + 1j * parts[1] if dtype.kind == "c" else parts[0]).astype(dtype)
 
     return draw(case.x_shape), draw(case.w_shape), draw(bias_shape)

@@ -162,6 +162,17 @@ def test_peers_refuse_what_they_cannot_do():
     assert "float32" in peers.BY_NAME["openvino"].supports(dense, "float64")
 
 
+def test_crashes_stay_in_a_child(monkeypatch):
+    row = workloads.BY_NAME["signal_1024_k16"]
+    assert not peers.crashes(peers.BY_NAME["numpy"], row, "float32", 1)
+    done = subprocess.CompletedProcess([], -11)
+    monkeypatch.setattr(peers.subprocess, "run", lambda *args, **kwargs: done)
+    monkeypatch.setattr(peers.BY_NAME["numpy"], "fragile", True)
+    cells = compare.compare_one(row, [ours.AUTO, "numpy"], "float32", 1, 5, 0.0).cells
+    assert cells["numpy"].note == "failed: it crashes the process"
+    assert cells["numpy"].is_bad
+
+
 # ---------------------------------------------------------------------------------------------------------
 # timing
 # ---------------------------------------------------------------------------------------------------------

@@ -257,6 +257,14 @@ def test_progress_line_on_a_terminal_only(monkeypatch):
 # ---------------------------------------------------------------------------------------------------------
 
 
+def test_interrupt_in_process(monkeypatch, capsys):
+    monkeypatch.setattr(demo, "run", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+    before = signal.getsignal(signal.SIGINT)
+    assert main(["demo"]) == 130
+    assert capsys.readouterr().err == "fastdil: interrupted\n"
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 @pytest.mark.parametrize("arguments", [["demo", "--repeat", "1"], ["--help"], ["explain", "--help"]])
 def test_closed_pipe_leaves_no_traceback(arguments):
     command = [sys.executable, "-m", "fastdil", *arguments]
@@ -271,7 +279,7 @@ def test_closed_pipe_leaves_no_traceback(arguments):
 def test_interrupt_is_one_line():
     command = [sys.executable, "-m", "fastdil", "demo", "--repeat", "1000000"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline().startswith("input")
+        assert process.stdout.readline().startswith("input")  # next it compiles or loads kernels
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=300)
     assert (process.returncode, errors) == (130, "fastdil: interrupted\n")

@@ -75,9 +75,7 @@ def test_named_ranks_are_conv(rank):
     w = rng.integers(-9, 9, (4, 3, *(2,) * rank)).astype(np.float32)
     bias = rng.integers(-9, 9, 4).astype(np.float32)
     by_name = getattr(fastdil, f"conv{rank}d")(x, w, bias, 2, 1, 3, 1)
-    np.testing.assert_array_equal(
-        by_name, fastdil.conv(x, w, bias, stride=2, padding=1, dilation=3, groups=1)
-    )
+    np.testing.assert_array_equal(by_name, fastdil.conv(x, w, bias, stride=2, padding=1, dilation=3, groups=1))
     np.testing.assert_array_equal(by_name, naive.conv(x, w, bias, 2, 1, 3, 1))
 
 
@@ -182,9 +180,7 @@ VIEWS = {
 
 VIEW_CASES = (
     grid.Case("view", (2, 3, 40), (4, 3, 3), padding=5, dilation=5),
-    grid.Case(
-        "view", (2, 4, 11, 23), (6, 2, 3, 3), padding=2, dilation=(1, 2), groups=2, padding_mode="reflect"
-    ),
+    grid.Case("view", (2, 4, 11, 23), (6, 2, 3, 3), padding=2, dilation=(1, 2), groups=2, padding_mode="reflect"),
     grid.Case("view", (1, 2, 5, 6, 20), (3, 2, 2, 3, 3), padding=1),
     grid.Case("view", (2, 3, 9, 33), (5, 3, 3, 3), stride=2, padding=2, dilation=2),
     grid.Case("view", (2, 1, 18, 40), (1, 1, 3, 5), dilation=3),
@@ -219,9 +215,7 @@ def test_unbatched(rank, method):
     y = fastdil.conv(x, w, dilation=2, padding=1, method=method)
     assert y.shape == (4, *(6,) * rank)
     np.testing.assert_array_equal(y, fastdil.conv(x[None], w, dilation=2, padding=1, method=method)[0])
-    checks.assert_within(
-        y, naive.conv(x, w, dilation=2, padding=1), naive.bound("f4", x, w, dilation=2, padding=1)
-    )
+    checks.assert_within(y, naive.conv(x, w, dilation=2, padding=1), naive.bound("f4", x, w, dilation=2, padding=1))
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -361,17 +355,13 @@ def test_activation_follows_the_bias(case, name, dtype, method):
         return
     checks.assert_form(y, truth, dtype)
     before = naive.bound(dtype, x, w, bias, **case.args)
-    checks.assert_within(
-        y, truth, naive.SLOPES[name] * before + 8 * np.finfo(dtype).eps * np.abs(truth).max()
-    )
+    checks.assert_within(y, truth, naive.SLOPES[name] * before + 8 * np.finfo(dtype).eps * np.abs(truth).max())
 
 
 @plain_method
 def test_relu_of_integers(method):
     x = np.array([[-5, 3, -128, 127]], np.int8)
-    y = fastdil.conv1d(
-        x, np.ones((1, 1, 1), np.int8), np.array([1], np.int8), activation="relu", method=method
-    )
+    y = fastdil.conv1d(x, np.ones((1, 1, 1), np.int8), np.array([1], np.int8), activation="relu", method=method)
     assert y.tolist() == [[0, 4, 0, 0]]  # 127 + 1 wraps to -128 before the activation
     assert y.dtype == np.int8
 

@@ -116,9 +116,7 @@ def corpus_lines() -> list[tuple[str, bool]]:
 
 LINES = corpus_lines()
 
-needs_corpus = pytest.mark.skipif(
-    not LINES, reason=f"the corpus is not here: {CORPUS.name} is read from ../shared"
-)
+needs_corpus = pytest.mark.skipif(not LINES, reason=f"the corpus is not here: {CORPUS.name} is read from ../shared")
 
 
 def test_descriptors_by_hand():
@@ -132,13 +130,9 @@ def test_descriptors_by_hand():
         "corpus", (20, 4, 8, 8), (6, 4, 3, 3), stride=(2, 2), padding=((1, 0), (1, 0)), dilation=(2, 2)
     )
     case = read_case('ic16oc16_kw3_iw13_ow1_sw2_pw1_dw5n"right(-1)"', False)
-    assert case == grid.Case(
-        "corpus", (2, 16, 13), (16, 16, 3), stride=(2,), padding=((1, -1),), dilation=(6,)
-    )
+    assert case == grid.Case("corpus", (2, 16, 13), (16, 16, 3), stride=(2,), padding=((1, -1),), dilation=(6,))
     case = read_case("g2mb3ic4iw5oc8ow9kw3dw1", True)
-    assert case == grid.Case(
-        "corpus", (3, 8, 9), (4, 4, 3), stride=(1,), padding=((0, 0),), dilation=(2,), groups=2
-    )
+    assert case == grid.Case("corpus", (3, 8, 9), (4, 4, 3), stride=(1,), padding=((0, 0),), dilation=(2,), groups=2)
     with pytest.raises(ValueError, match="expected"):
         read_fields("mb2ic3zz9")
 
@@ -153,9 +147,7 @@ def test_every_line_is_read():
         for axis in "dhw":  # the geometry gives the output that the descriptor states
             if "o" + axis in f and "i" + axis in f:
                 at = {"d": -3, "h": -2, "w": -1}[axis]
-                out = naive.out_size(
-                    case.x_shape[2:], case.w_shape[2:], case.stride, case.dilation, case.padding
-                )
+                out = naive.out_size(case.x_shape[2:], case.w_shape[2:], case.stride, case.dilation, case.padding)
                 assert out[at] == f[("i" if deconvolution else "o") + axis], line
 
 

@@ -18,7 +18,9 @@ FLOORS = {
     "dispatch": 3,
     "algorithms": 2,
     "kernels": 1,
-    **dict.fromkeys(("problem", "padding", "hardware", "jit", "cache", "costmodel", "errors", "workspace", "_version"), 0),
+    **dict.fromkeys(
+        ("problem", "padding", "hardware", "jit", "cache", "costmodel", "errors", "workspace", "_version"), 0
+    ),
 }
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -59,9 +61,7 @@ def part(name: str) -> str:
 @pytest.mark.parametrize("path", MODULES, ids=module_name)
 def test_floors(path):
     me = part(module_name(path))
-    assert me in FLOORS, (
-        f"{module_name(path)} stands on no floor: add it to the table and to the documentation"
-    )
+    assert me in FLOORS, f"{module_name(path)} stands on no floor: add it to the table and to the documentation"
     for name in imports(path):
         if name.split(".")[0] != "fastdil":
             continue

@@ -15,9 +15,7 @@ def test_against_scipy(rank, dtype):
     x = (10 * rng.standard_normal((8, 9, 7)[:rank])).astype(dtype)
     w = (10 * rng.standard_normal((3, 2, 4)[:rank])).astype(dtype)
     mine = naive.conv(x[None], w[None, None])[0]
-    np.testing.assert_allclose(
-        mine.astype(dtype), signal.correlate(x, w.conj(), "valid", method="direct"), atol=1e-9
-    )
+    np.testing.assert_allclose(mine.astype(dtype), signal.correlate(x, w.conj(), "valid", method="direct"), atol=1e-9)
 
 
 def scalar_conv(x, w, stride, dilation, pairs, groups):

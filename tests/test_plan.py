@@ -61,9 +61,7 @@ def test_any_batch_and_any_length(method):
         truth = naive.conv(x, w, padding="same", dilation=3)
         y = p(x)
         assert y.shape == truth.shape
-        assert_within(
-            y, truth, naive.bound("f4", x, w, padding="same", dilation=3) if method in TRANSFORMS else 0
-        )
+        assert_within(y, truth, naive.bound("f4", x, w, padding="same", dilation=3) if method in TRANSFORMS else 0)
 
 
 def test_any_image_size_and_dtype():

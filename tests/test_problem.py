@@ -312,9 +312,7 @@ CALLS = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("call", "error", "named", "fragment"), CALLS, ids=lambda v: v if isinstance(v, str) else ""
-)
+@pytest.mark.parametrize(("call", "error", "named", "fragment"), CALLS, ids=lambda v: v if isinstance(v, str) else "")
 def test_calls_refuse_in_words(call, error, named, fragment):
     with pytest.raises(error) as caught:
         call()

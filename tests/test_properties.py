@@ -70,9 +70,7 @@ def test_random_problems(method, case, dtype, seed):
 
 @plain_method
 @settings(max_examples=100)
-@given(
-    case=cases(), dtype=st.sampled_from(("int8", "uint16", "int32", "uint64", "bool", "float32", "float64"))
-)
+@given(case=cases(), dtype=st.sampled_from(("int8", "uint16", "int32", "uint64", "bool", "float32", "float64")))
 def test_random_problems_exactly(method, case, dtype):
     x, w, bias = data(case, dtype, "small" if dtype.startswith("float") else "full")
     y = fastdil.conv(x, w, bias, method=method, **case.args)
@@ -115,9 +113,7 @@ def test_adjoint(method, case):
     swapped = np.swapaxes(per_group, 1, 2).reshape(-1, w.shape[0] // groups, *w.shape[2:])
     reach = [(k - 1) * d for k, d in zip(w.shape[2:], case.dilation, strict=True)]
     mirrored = tuple((r - lo, r - hi) for r, (lo, hi) in zip(reach, case.padding, strict=True))
-    backward = fastdil.conv(
-        y, swapped, padding=mirrored, dilation=case.dilation, groups=groups, method=method
-    )
+    backward = fastdil.conv(y, swapped, padding=mirrored, dilation=case.dilation, groups=groups, method=method)
     assert backward.shape == x.shape
     left, right = np.vdot(forward, y), np.vdot(x, backward)
     # Integers: exact, or to rounding where the method transforms.
@@ -156,9 +152,7 @@ def test_a_batch_in_two_parts(method, case, cut):
 @given(case=cases(mode="zeros"))
 def test_dilation_is_a_kernel_with_zeros_between_its_taps(method, case):
     x, w, _ = data(case, "float64", "small")
-    spread = np.zeros(
-        (*w.shape[:2], *((k - 1) * d + 1 for k, d in zip(w.shape[2:], case.dilation, strict=True)))
-    )
+    spread = np.zeros((*w.shape[:2], *((k - 1) * d + 1 for k, d in zip(w.shape[2:], case.dilation, strict=True))))
     spread[(..., *(slice(None, None, d) for d in case.dilation))] = w
     dense = fastdil.conv(x, spread, method=method, **{**case.args, "dilation": 1})
     np.testing.assert_array_equal(fastdil.conv(x, w, method=method, **case.args), dense)

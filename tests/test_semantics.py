@@ -48,9 +48,7 @@ def test_nan_reaches_exactly_the_outputs_that_touch_it(case, places, dtype, meth
     y = fastdil.conv(x, w, method=method, **case.args)
     np.testing.assert_array_equal(np.isnan(y), touched)
     truth = naive.conv(clean, w, **case.args)
-    assert_within(
-        np.where(touched, 0, y), np.where(touched, 0, truth), naive.bound(dtype, clean, w, **case.args)
-    )
+    assert_within(np.where(touched, 0, y), np.where(touched, 0, truth), naive.bound(dtype, clean, w, **case.args))
 
 
 @plain_or_auto
@@ -79,9 +77,7 @@ def test_weights_that_are_not_finite(case, value, method):
     np.testing.assert_array_equal(y[np.isinf(y)], truth[np.isinf(truth)])
     finite = np.isfinite(truth)
     w.flat[w.size // 2] = 0
-    assert_within(
-        np.where(finite, y, 0), np.where(finite, truth, 0), naive.bound("f4", x, w, bias, **case.args)
-    )
+    assert_within(np.where(finite, y, 0), np.where(finite, truth, 0), naive.bound("f4", x, w, bias, **case.args))
 
 
 @transform_method
@@ -141,21 +137,30 @@ def test_auto_keeps_the_bound_where_a_spike_meets_zero_weights():
 # ---------------------------------------------------------------------------------------------------------
 
 
-@every_method
+@plain_or_auto
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("case", FILLED[::4], ids=str)
 def test_denormals_are_numbers(case, dtype, method):
     """Integer multiples of the smallest number: their sums are exact, so nothing may be flushed to zero."""
     x, w, _ = grid.data(case, dtype, "small")
     smallest = np.finfo(dtype).smallest_subnormal
-    y = forced(method, x * smallest, w, **case.args)
-    if y is None:
-        return
-    truth = naive.conv(x, w, **case.args).astype(dtype) * smallest
-    if method in TRANSFORMS:  # below the smallest number every rounding is one of its multiples
-        assert np.abs(y - truth).max() <= 64 * w[0].size * smallest
+    y = fastdil.conv(x * smallest, w, method=method, **case.args)
+    np.testing.assert_array_equal(y, naive.conv(x, w, **case.args).astype(dtype) * smallest)
+
+
+@transform_method
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_transforms_of_denormals_round_or_refuse(dtype, method):
+    """Below the smallest number every rounding is a multiple of it, so a transform may refuse."""
+    rng = np.random.default_rng(0)
+    x, w = rng.integers(-4, 5, (1, 1, 500)).astype(dtype), rng.integers(-4, 5, (1, 1, 30)).astype(dtype)
+    smallest = np.finfo(dtype).smallest_subnormal
+    try:
+        y = fastdil.conv1d(x * smallest, w, method=method)
+    except ValueError as error:
+        assert "expected" in str(error)  # noqa: PT017
     else:
-        np.testing.assert_array_equal(y, truth)
+        assert np.abs(y - naive.conv(x, w).astype(dtype) * smallest).max() <= 64 * 30 * smallest
 
 
 @pytest.mark.parametrize("method", [*METHODS, "auto"])
@@ -172,9 +177,7 @@ def test_huge_numbers_keep_the_bound_or_are_refused(taps, dtype, method):
         assert "expected" in str(error)  # noqa: PT017
         return
     scaled = x.astype(np.longdouble)
-    assert_within(
-        y, naive.conv(scaled, w.astype(np.longdouble)), 8 * np.finfo(dtype).eps * naive.magnitude(x, w)
-    )
+    assert_within(y, naive.conv(scaled, w.astype(np.longdouble)), 8 * np.finfo(dtype).eps * naive.magnitude(x, w))
 
 
 @plain_method
@@ -217,9 +220,7 @@ def test_batches_do_not_change_a_bit(case, dtype, method):
     if whole is None:
         return
     for cuts in ([0, 1, 2, 3, 4, 5], [0, 2, 5], [0, 4, 5]):
-        parts = [
-            fastdil.conv(x[a:b], w, bias, method=method, **case.args) for a, b in itertools.pairwise(cuts)
-        ]
+        parts = [fastdil.conv(x[a:b], w, bias, method=method, **case.args) for a, b in itertools.pairwise(cuts)]
         np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 
@@ -232,9 +233,7 @@ def test_layout_does_not_change_a_bit(case, method):
     if first is None:
         return
     np.testing.assert_array_equal(forced(method, x, w, bias, **case.args), first)
-    np.testing.assert_array_equal(
-        forced(method, np.asfortranarray(x), np.asfortranarray(w), bias, **case.args), first
-    )
+    np.testing.assert_array_equal(forced(method, np.asfortranarray(x), np.asfortranarray(w), bias, **case.args), first)
 
 
 # ---------------------------------------------------------------------------------------------------------

@@ -43,7 +43,10 @@ class Algorithm(Protocol):
     def supports(self, problem: Problem, machine: Machine) -> str | None:
         """None, or a sentence that says why not."""
 
-    def estimate(self, problem: Problem, machine: Machine, threads: int) -> Estimate:
+    def features(self, problem: Problem, threads: int) -> dict[str, float]:
+        """Amounts of work of a supported problem, per thread; `fastdil.costmodel` weighs them."""
+
+    def estimate(self, problem: Problem, threads: int) -> Estimate:
         """Predicted cost of a supported problem."""
 
     def prepare(self, problem: Problem, w: np.ndarray) -> Weights:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from fastdil import costmodel
@@ -41,10 +43,14 @@ class Direct:
             return f"one output reads {lines} rows of samples, more than {_MOST_LINES}; im2col takes them in blocks"
         return None
 
-    def estimate(self, problem: Problem, machine: Machine, threads: int) -> Estimate:
+    def features(self, problem: Problem, threads: int) -> dict[str, float]:
+        layout = _Layout(problem)
+        return layout.features(min(threads, layout.tasks))
+
+    def estimate(self, problem: Problem, threads: int) -> Estimate:
         layout = _Layout(problem)
         return Estimate(
-            costmodel.direct_seconds(problem, machine, min(threads, layout.tasks), layout.rows, layout.strip),
+            costmodel.predict(self.name, layout.features(min(threads, layout.tasks))),
             layout.scratch_bytes * min(threads, layout.tasks),
             costmodel.chain_error(stencil.CHAIN_TERMS, problem.terms),
         )
@@ -84,6 +90,7 @@ class _Layout:
     """How one problem is cut into tasks, and the parameters that tell the kernel so."""
 
     def __init__(self, problem: Problem):
+        self.problem = problem
         kind, vector_bytes = element_kind(problem), machine().vector_bytes
         self.rows, self.width = _tile(problem)
         unit = 2 if problem.dtype.kind == "c" else 1
@@ -93,6 +100,7 @@ class _Layout:
         chunks = max(-(-width // chunk), 1)
         units = problem.batch * problem.groups * depth * height * chunks
         unit_macs = chunk * problem.group_out * problem.terms
+        self.units, self.chunks = units, chunks
         self.task_units = max(min(_TASK_MACS // max(unit_macs, 1), units), 1)
         self.tasks = -(-units // self.task_units)
         self.params = fill(problem, stencil.FIELDS)
@@ -102,3 +110,46 @@ class _Layout:
         self.params[stencil.CHUNK_PIXELS] = chunk
         self.params[stencil.GROUP_BLOCKS] = block_tail(problem, self.rows)
         self.scratch_bytes = stencil.scratch_layout(self.params, kind, vector_bytes, self.rows, self.width)
+
+    def features(self, threads: int) -> dict[str, float]:
+        """Amounts of work per thread."""
+        problem, rows, width = self.problem, self.rows, self.width
+        blocks = block_tail(problem, rows)
+        inside, at_ends = self._tiles()
+        lines = self.units / self.chunks * problem.group_in * _reached(problem, 0) * _reached(problem, 1)
+        steps = lines * problem.kernel[2] * blocks / threads  # of one tile column
+        # What bounds a step: two multiply-adds a cycle; two loads, where unaligned samples take two; a latency of four.
+        cycles = max(rows * width / 2, (2 * width + rows) / 2, 4)
+        kind = element_kind(problem)
+        is_gathered = problem.stride[2] > 1
+        padded_by_index = problem.padding_mode != "zeros"
+        gathered = inside + at_ends if is_gathered else at_ends if padded_by_index else 0
+        masked = 0 if is_gathered or padded_by_index else at_ends
+        elements = problem.batch * problem.in_channels * math.prod(problem.size) + math.prod(problem.out_shape)
+        return {
+            "call": 1,
+            "unit": self.units / threads,
+            "cycle": costmodel.INTEGER_FACTOR.get(kind, 1.0) * steps * cycles * (inside + at_ends),
+            "masked": steps * width * masked,
+            "gather": steps / blocks * width * gathered,
+            "byte": problem.dtype.itemsize * elements / threads,
+        }
+
+    def _tiles(self) -> tuple[int, int]:
+        """Tiles of one output row that lie inside the input with all their taps, and the others."""
+        problem, strip = self.problem, self.strip
+        window, outputs = problem.windows[2], problem.out_size[2]
+        tiles = -(-outputs // strip)
+        first = -(-window.lo // strip)
+        last = (window.size + window.lo - problem.effective_kernel[2] + 1 - strip) // strip
+        inside = min(max(last - first + 1, 0), tiles)
+        return inside, tiles - inside
+
+
+def _reached(problem: Problem, axis: int) -> float:
+    """Taps of an axis that reach the input, averaged over its outputs; all of them unless padding is zeros."""
+    taps = problem.kernel[axis]
+    if problem.padding_mode != "zeros" or taps > 64:
+        return taps
+    inside = (hi - lo for lo, hi in (problem.valid_outputs(axis, tap) for tap in range(taps)))
+    return sum(inside) / max(problem.out_size[axis], 1)

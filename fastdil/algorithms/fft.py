@@ -106,10 +106,24 @@ class Fft:
             return f"its error bound of {bound:.1f} eps exceeds that of precision {problem.precision!r}"
         return None
 
-    def estimate(self, problem: Problem, machine: Machine, threads: int) -> Estimate:
+    def features(self, problem: Problem, threads: int) -> dict[str, float]:
         axes = _axes(problem)
-        blocks = math.prod(axis.blocks * axis.offsets for axis in axes)
-        seconds = costmodel.fft_seconds(problem, machine, threads, blocks, _points(axes), _transform(axes))
+        blocks = problem.batch * math.prod(axis.blocks * axis.offsets for axis in axes)
+        passes = blocks * len(_group_slices(problem, axes))
+        real_size = problem.dtype.itemsize / 4
+        channels = problem.in_channels + problem.out_channels
+        points = blocks * _points(axes) * real_size
+        return {
+            "call": 1,
+            "block": passes,
+            "butterfly": channels * points * math.log2(_transform(axes) + 1) / threads,
+            "mix": problem.in_channels * problem.group_out * points,
+            "point": channels * points,
+        }
+
+    def estimate(self, problem: Problem, threads: int) -> Estimate:
+        axes = _axes(problem)
+        seconds = costmodel.predict(self.name, self.features(problem, threads))
         return Estimate(seconds, _workspace_bytes(problem, axes), _error_bound(axes))
 
     def prepare(self, problem: Problem, w: np.ndarray) -> Weights:

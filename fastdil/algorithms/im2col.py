@@ -41,11 +41,14 @@ class Im2col:
     def supports(self, problem: Problem, machine: Machine) -> str | None:
         return None
 
-    def estimate(self, problem: Problem, machine: Machine, threads: int) -> Estimate:
-        plan = _cut(problem, finite=True)
-        layout = _Layout(problem, plan, threads)
+    def features(self, problem: Problem, threads: int) -> dict[str, float]:
+        layout = _Layout(problem, _cut(problem, finite=True), threads)
+        return layout.features(min(threads, layout.tasks))
+
+    def estimate(self, problem: Problem, threads: int) -> Estimate:
+        layout = _Layout(problem, _cut(problem, finite=True), threads)
         return Estimate(
-            costmodel.im2col_seconds(problem, machine, threads, sum(r.pixels * r.taps for r in plan), layout.tasks),
+            costmodel.predict(self.name, layout.features(min(threads, layout.tasks))),
             layout.scratch_bytes * min(threads, layout.tasks),
             costmodel.chain_error(gemm.BLOCK_TERMS, problem.terms),
         )
@@ -59,7 +62,7 @@ class Im2col:
         params = layout.params.copy()
         params[STRIDES] = real_strides(problem, x_strides)
         params[ACTIVATE] = activation_address(problem)
-        unit = 2 if problem.dtype.kind == "c" else 1
+        unit = _unit(problem)
         kernel = gemm.gemm_kernel(element_kind(problem), machine().vector_bytes, unit)
         address, skip = kernel.address, crop_bytes(problem, x_strides)
 
@@ -73,18 +76,30 @@ class Im2col:
 def _cut(problem: Problem, finite: bool) -> list[regions.Region]:
     if not finite or problem.padding_mode != "zeros":
         return [regions.Region(tuple(regions.whole(problem, axis)[0] for axis in range(3)))]
-    lanes = lanes_of(element_kind(problem), machine().vector_bytes)
+    weights, rows = costmodel.NANOSECONDS["im2col"], problem.group_out * _unit(problem)
 
     def cost(region: regions.Region) -> float:
-        """Vector operations: multiplications, and copies or (14 times dearer) gathers while packing."""
-        first, last = region.bands[2].outputs
-        width = last - first
-        gathered = 0.0 if width % lanes == 0 else min(1.0, lanes / width)
-        packing = 2 + 12 * gathered
-        vectors = -(-region.pixels // lanes)
-        return vectors * region.taps * (problem.group_out / 2 + packing) + 500
+        copies, gathers = _packed_vectors(problem, region)
+        vectors = (copies + gathers) * problem.group_in
+        packing = weights["copy"] * copies + weights["gather"] * gathers
+        return weights["fma"] * vectors * rows + packing * problem.group_in + weights["task"]
 
     return regions.cut(problem, cost)
+
+
+def _unit(problem: Problem) -> int:
+    return 2 if problem.dtype.kind == "c" else 1
+
+
+def _packed_vectors(problem: Problem, region: regions.Region) -> tuple[float, float]:
+    """Vectors of one channel that are copied and gathered for a region, all taps together."""
+    lanes = lanes_of(element_kind(problem), machine().vector_bytes)
+    first, last = region.bands[2].outputs
+    reals = (last - first) * _unit(problem)
+    vectors = -(-region.pixels * _unit(problem) // lanes) * region.taps
+    # A vector that spans two rows is gathered, and so is every one of a strided row.
+    gathered = 1.0 if problem.stride[2] > 1 else 0.0 if reals % lanes == 0 else min(1.0, lanes / reals)
+    return vectors * (1 - gathered), vectors * gathered
 
 
 class _Layout:
@@ -93,7 +108,7 @@ class _Layout:
     def __init__(self, problem: Problem, plan: list[regions.Region], threads: int):
         self.problem, self.plan = problem, plan
         self.kind, self.vector_bytes = element_kind(problem), machine().vector_bytes
-        self.unit = 2 if problem.dtype.kind == "c" else 1
+        self.unit = _unit(problem)
         rows, width = gemm.tile_shape(self.vector_bytes)
         self.strip_pixels = width * lanes_of(self.kind, self.vector_bytes) // self.unit
         self.group_blocks = block_tail(problem, rows)
@@ -111,6 +126,27 @@ class _Layout:
         self.params[gemm.KERNEL_TAPS] = problem.taps
         self.scratch_bytes = gemm.scratch_layout(self.params, self.kind, self.vector_bytes)
         self._write_regions()
+
+    def features(self, threads: int) -> dict[str, float]:
+        """Amounts of work per thread."""
+        problem = self.problem
+        rows, _ = gemm.tile_shape(self.vector_bytes)
+        planes = problem.batch * problem.groups / threads
+        chunks = -(-self.group_blocks // self.chunk_blocks)
+        packed = [_packed_vectors(problem, region) for region in self.plan]
+        copies, gathers = (sum(column) * problem.group_in * planes * chunks for column in zip(*packed, strict=True))
+        factor = costmodel.INTEGER_FACTOR.get(self.kind, 1.0)
+        weights = self.group_blocks * rows * problem.group_in * int(self.kind[1:]) // 8
+        blocks = sum(-(-region.pixels // self.block_pixels) * region.taps for region in self.plan)
+        return {
+            "call": 1,
+            "task": self.tasks / threads,
+            "fma": factor * (copies + gathers) / chunks * self.group_blocks * rows,
+            "copy": copies,
+            "gather": gathers,
+            "entry": sum(map(sum, packed)) * planes * chunks,
+            "stream": weights * blocks * planes,
+        }
 
     def _count(self, block_pixels: int) -> int:
         blocks = sum(-(-region.pixels // block_pixels) for region in self.plan)

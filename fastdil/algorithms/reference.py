@@ -28,8 +28,11 @@ class Reference:
     def supports(self, problem: Problem, machine: Machine) -> str | None:
         return None
 
-    def estimate(self, problem: Problem, machine: Machine, threads: int) -> Estimate:
-        return Estimate(costmodel.reference_seconds(problem), 0, 1.0)
+    def features(self, problem: Problem, threads: int) -> dict[str, float]:
+        return {"call": 1, "product": problem.macs}
+
+    def estimate(self, problem: Problem, threads: int) -> Estimate:
+        return Estimate(costmodel.predict(self.name, self.features(problem, threads)), 0, 1.0)
 
     def prepare(self, problem: Problem, w: np.ndarray) -> Weights:
         summed_in = _accumulator(problem.dtype)

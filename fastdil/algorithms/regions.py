@@ -28,7 +28,7 @@ class Band(NamedTuple):
 class Region(NamedTuple):
     """A box of outputs: one band per axis."""
 
-    bands: tuple[Band, Band, Band]
+    bands: tuple[Band, ...]
 
     @property
     def pixels(self) -> int:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from fastdil._version import __version__
-from fastdil.cli.terminal import CliError
+from fastdil.cli.terminal import INTERRUPTED, PIPE_CLOSED, CliError, quit_on_interrupt
 
 DESCRIPTION = """\
 Dilated (atrous) convolution on NumPy arrays: fast, and it says why it chose the method it chose."""
@@ -220,6 +220,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit code: 0 done, 2 bad argument or input file, 130 interrupted, 141 output closed early. Any other
         failure propagates, so that Python prints its traceback and exits with 1.
     """
+    if argv is None:  # the process is ours
+        quit_on_interrupt()
     try:
         _run(argv)
     except CliError as error:
@@ -227,9 +229,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         print("fastdil: interrupted", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:
         # The reader has gone (`fastdil demo | head -1`). Let the flush at exit succeed.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return PIPE_CLOSED
     return 0

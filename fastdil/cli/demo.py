@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 
@@ -68,7 +69,7 @@ def gabor_bank(rank: int) -> np.ndarray:
 def features(plane: np.ndarray, threads: int | None) -> np.ndarray:
     """32 channels of a grey image or a sound, shape ``(1, 32, *spatial)``."""
     bank = gabor_bank(plane.ndim)[:, None]
-    options = {"padding": "same", "padding_mode": "reflect", "threads": threads}
+    options: dict[str, Any] = {"padding": "same", "padding_mode": "reflect", "threads": threads}
     return np.concatenate([fastdil.conv(plane[None], bank, dilation=d, **options) for d in SCALES])[None]
 
 
@@ -85,7 +86,8 @@ def float64_layer(x: np.ndarray, w: np.ndarray, dilation: int) -> tuple[np.ndarr
     Independent of fastdil: what its results are compared with. `x` is ``(32, *spatial)``; padding is "same".
     """
     size, kernel = x.shape[1:], w.shape[2:]
-    x64, w64 = x.astype(np.float64), w.astype(np.float64)
+    x64 = x.astype(np.float64)
+    weights = np.moveaxis(w, (0, 1), (-2, -1)).astype(np.float64)  # one matrix per tap
     y = np.zeros((w.shape[0], *size))
     largest = 0.0
     rows = max(BAND // int(np.prod(size[1:])), 1)
@@ -102,9 +104,9 @@ def float64_layer(x: np.ndarray, w: np.ndarray, dilation: int) -> tuple[np.ndarr
             read = tuple(slice(lo + o, hi + o) for lo, hi, o in zip(first, last, offsets, strict=True))
             first[0], last[0] = first[0] - start, last[0] - start
             written = (slice(None), *map(slice, first, last))
-            weights, samples = w64[(slice(None), slice(None), *tap)], x64[(slice(None), *read)]
-            band[written] += np.tensordot(weights, samples, 1)
-            magnitude[written] += np.tensordot(np.abs(weights), np.abs(samples), 1)
+            samples = x64[:, *read]
+            band[written] += np.tensordot(weights[tap], samples, 1)
+            magnitude[written] += np.tensordot(np.abs(weights[tap]), np.abs(samples), 1)
         largest = max(largest, float(magnitude.max()))
     return y, largest
 
@@ -174,7 +176,7 @@ def _select(explanation: fastdil.Explanation, method: str) -> tuple[list[str], l
     """Methods to run, the chosen one first, and a line for each that would take too long."""
     run, too_slow = [explanation.chosen], []
     for row in explanation.candidates:
-        if method != "auto" or row.verdict == "refused" or row.name == explanation.chosen:
+        if method != "auto" or row.seconds is None or row.name == explanation.chosen:
             continue
         if row.seconds > PATIENCE:
             too_slow.append(f"{row.name} was not run: about {seconds(row.seconds)} predicted")
@@ -190,7 +192,7 @@ def run(arguments: argparse.Namespace) -> None:
     rank = min(plane.ndim, 2)
     w = layer_weights(rank)
     x_shape = (1, IN_CHANNELS, *plane.shape[-rank:])
-    layer = {"padding": "same", "dilation": arguments.dilation, "threads": arguments.threads}
+    layer: dict[str, Any] = {"padding": "same", "dilation": arguments.dilation, "threads": arguments.threads}
     try:
         explanation = fastdil.explain(x_shape, w.shape, method=arguments.method, **layer)
     except (TypeError, ValueError) as error:

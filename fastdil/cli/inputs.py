@@ -111,9 +111,10 @@ def _picture(path: Path) -> np.ndarray:
             image = Image.open(path)
         with image:
             _check_size(path, image.width * image.height)
-            if image.mode not in ("L", "RGB", "RGBA", "F", "I") and not image.mode.startswith("I;16"):
-                image = image.convert("RGBA" if image.has_transparency_data else "RGB")
-            return np.asarray(image)
+            if image.mode in ("L", "RGB", "RGBA", "F", "I") or image.mode.startswith("I;16"):
+                return np.asarray(image)
+            is_transparent = "A" in image.mode or "transparency" in image.info
+            return np.asarray(image.convert("RGBA" if is_transparent else "RGB"))
     except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
         raise CliError(f"{path}: not a readable picture ({_line(error)})") from None
 

@@ -1,12 +1,33 @@
-"""What the commands share: their one kind of error, and a progress line."""
+"""What the commands share: their one kind of error, Ctrl-C, a progress line, readable numbers."""
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+
+#: Exit codes of processes that a signal ended: 128 and the signal's number.
+INTERRUPTED = 130
+PIPE_CLOSED = 141
 
 
 class CliError(Exception):
     """A bad argument or input file; its text becomes the one line that the user sees."""
+
+
+def quit_on_interrupt() -> None:
+    """Let Ctrl-C end the process at once, with one line.
+
+    As an exception it may surface inside Numba's compiler, which then loses it or fails with another one (both seen).
+    """
+
+    def quit_now(*_: object) -> None:
+        erase = b"\r\x1b[K" if sys.stderr.isatty() else b""
+        os.write(sys.stderr.fileno(), erase + b"fastdil: interrupted\n")
+        os._exit(INTERRUPTED)
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where a shell has it ignored
+        signal.signal(signal.SIGINT, quit_now)
 
 
 class Progress:

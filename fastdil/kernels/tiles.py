@@ -135,3 +135,25 @@ def _edge_loader(vectors: Vectors, first, last) -> Callable:
         return vectors.load_masked(vectors.at(row, position), vectors.mask_from_bits(bits))
 
     return load
+
+
+@intrinsic(prefer_literal=True)
+def fma_chains(typingctx, kind, lanes, chains, steps, target):
+    """`steps` multiply-adds in each of `chains` independent registers; their sum goes to `target`."""
+    kind_name, lane_count, chain_count = literals(kind, lanes, chains)
+
+    def codegen(context, builder, signature, args):
+        vectors = Vectors(builder, kind_name, lane_count)
+        factor = vectors.load(args[4])
+
+        def step(_, sums):
+            return [vectors.fma(factor, value, factor) for value in sums]
+
+        sums = counted_loop(builder, args[3], [factor] * chain_count, step)
+        total = sums[0]
+        for value in sums[1:]:
+            total = vectors.add(total, value)
+        vectors.store(total, args[4])
+        return context.get_dummy_value()
+
+    return returns(types.void, (kind, lanes, chains, steps, target)), codegen

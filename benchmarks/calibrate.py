@@ -1,0 +1,181 @@
+"""Fit the dispatcher's constants to this machine: ``python -m benchmarks.calibrate [--problems N] [--seed S]``.
+
+Draws random problems, times every method that supports them, and fits ``fastdil.costmodel.NANOSECONDS`` by non-negative
+least squares on relative errors. Prints the table to paste, the typical error of the fit, and how much slower the
+choices made with it are than the best choices.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastdil import costmodel
+from fastdil.algorithms import ALGORITHMS
+from fastdil.dispatch import granted_threads
+from fastdil.hardware import machine
+from fastdil.plans import plan
+from fastdil.problem import Problem
+
+#: Problems are drawn between these many multiply-accumulates.
+_MACS = (1e4, 1e9)
+#: Predicted seconds beyond which a method is not timed.
+_TOO_SLOW = 0.3
+
+
+class Draw(NamedTuple):
+    """A random problem: shapes, and the arguments of `fastdil.plan`."""
+
+    x_shape: tuple[int, ...]
+    w_shape: tuple[int, ...]
+    dtype: str
+    spec: dict[str, Any]
+
+    @property
+    def problem(self) -> Problem:
+        """The validated problem."""
+        return Problem.create(self.x_shape, self.w_shape, dtype=self.dtype, **self.spec)
+
+
+class Timing(NamedTuple):
+    """One method on one problem."""
+
+    method: str
+    features: dict[str, float]
+    seconds: float
+
+
+def draws(count: int, seed: int) -> Iterator[Draw]:
+    """Random problems: all ranks, dense, grouped, depthwise and single-channel, short and long kernels."""
+    rng = np.random.default_rng(seed)
+    while count:
+        draw = _draw(rng)
+        try:
+            macs = draw.problem.macs
+        except ValueError:  # the kernel does not fit into the input
+            continue
+        if _MACS[0] <= macs <= _MACS[1]:
+            count -= 1
+            yield draw
+
+
+def _draw(rng: np.random.Generator) -> Draw:
+    rank = int(rng.choice([1, 2, 2, 3]))
+
+    def spread(lo: float, hi: float) -> int:
+        return round(math.exp(rng.uniform(math.log(lo), math.log(hi))))
+
+    kind = rng.choice(["dense", "depthwise", "grouped", "single", "bank"])
+    inputs = {"dense": spread(2, 512), "depthwise": spread(2, 256), "grouped": 8 * spread(1, 16)}.get(kind, 1)
+    groups = {"depthwise": inputs, "grouped": int(rng.choice([2, 4, 8]))}.get(kind, 1)
+    outputs = {"depthwise": inputs, "single": 1, "grouped": 8 * spread(1, 16), "bank": spread(2, 64)}.get(
+        kind, spread(2, 512)
+    )
+    longest = {1: 1500, 2: 31, 3: 5}[rank]
+    kernel = (spread(1, longest if kind == "single" else min(longest, 45)),) * rank
+    size = tuple(spread(*{1: (100, 1_000_000), 2: (8, 2000), 3: (6, 96)}[rank]) for _ in range(rank))
+    dilation = spread(1, {1: 512, 2: 24, 3: 6}[rank])
+    stride = int(rng.choice([1, 1, 1, 1, 2]))
+    padding = "valid" if rng.random() < 0.3 else "same"
+    mode = str(rng.choice(["zeros", "zeros", "zeros", "reflect"])) if min(size) > 1 else "zeros"
+    spec = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups, "padding_mode": mode}
+    batch = spread(1, 8)
+    dtype = str(rng.choice(["float32", "float32", "float64"]))
+    return Draw((batch, inputs, *size), (outputs, inputs // groups, *kernel), dtype, spec)
+
+
+def measure(draw: Draw, threads: int, budget: float = 0.1) -> list[Timing]:
+    """Time every method that supports the problem and is not hopeless, side by side."""
+    problem = draw.problem
+    rng = np.random.default_rng(0)
+    x, w = (rng.standard_normal(shape).astype(draw.dtype) for shape in (draw.x_shape, draw.w_shape))
+    used = granted_threads(problem, threads)
+    calls, features = {}, {}
+    for name, algorithm in ALGORITHMS.items():
+        if algorithm.supports(problem, machine()) is None and algorithm.estimate(problem, used).seconds < _TOO_SLOW:
+            calls[name] = plan(w, method=name, threads=threads, **draw.spec)
+            features[name] = algorithm.features(problem, used)
+            calls[name](x)
+    samples: dict[str, list[float]] = {name: [] for name in calls}
+    stop = time.perf_counter() + budget * max(len(calls), 1)
+    while time.perf_counter() < stop or any(len(times) < 3 for times in samples.values()):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call(x)
+            samples[name].append(time.perf_counter() - start)
+    return [Timing(name, features[name], statistics.median(times)) for name, times in samples.items()]
+
+
+def fit(timings: list[Timing]) -> dict[str, float]:
+    """Weights in nanoseconds that predict the timings of one method, each given the same relative weight."""
+    from scipy.optimize import nnls
+
+    names = list(timings[0].features)
+    rows = np.array([[timing.features[name] / (1e9 * timing.seconds) for name in names] for timing in timings])
+    scale = np.maximum(rows.max(axis=0), 1e-30)
+    weights, _ = nnls(rows / scale, np.ones(len(rows)))
+    return {name: float(f"{value:.3g}") for name, value in zip(names, weights / scale, strict=True)}
+
+
+def report(results: list[list[Timing]], table: dict[str, dict[str, float]]) -> str:
+    """The fitted table, the error of its predictions and the quality of its choices."""
+    lines = ["NANOSECONDS: dict[str, dict[str, float]] = {"]
+    for method, weights in table.items():
+        lines.append(f'    "{method}": {{{", ".join(f"{name!r}: {value}" for name, value in weights.items())}}},')
+    lines.append("}".replace("'", '"'))
+    for method in table:
+        ratios = [_predicted(table, t) / t.seconds for timings in results for t in timings if t.method == method]
+        errors = sorted(max(ratio, 1 / ratio) for ratio in ratios)
+        lines.append(
+            f"{method:>10}: {len(errors)} problems, prediction off by a factor of {errors[len(errors) // 2]:.2f} "
+            f"(median), {errors[int(len(errors) * 0.9)]:.2f} (nine in ten)"
+        )
+    losses = sorted(_loss(timings, table) for timings in results if timings)
+    good = sum(loss <= 1.15 for loss in losses) / len(losses)
+    lines.append(f"choices within 15 % of the best: {100 * good:.0f} %, worst {losses[-1]:.2f} times the best")
+    return "\n".join(lines)
+
+
+def _predicted(table: dict[str, dict[str, float]], timing: Timing) -> float:
+    return 1e-9 * sum(table[timing.method][name] * amount for name, amount in timing.features.items())
+
+
+def _loss(timings: list[Timing], table: dict[str, dict[str, float]]) -> float:
+    chosen = min(timings, key=lambda timing: _predicted(table, timing))
+    return chosen.seconds / min(timing.seconds for timing in timings)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, fit, print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.calibrate", description=__doc__.split("\n")[0])
+    parser.add_argument("--problems", type=int, default=150, help="random problems to time (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="of the random problems (default %(default)s)")
+    parser.add_argument("--check", action="store_true", help="judge the constants in use instead of fitting new ones")
+    options = parser.parse_args(arguments)
+    results = []
+    for number, draw in enumerate(draws(options.problems, options.seed)):
+        threads = 1 + number % 2 * (machine().cores - 1)
+        results.append(measure(draw, threads))
+        print(f"\r{number + 1} of {options.problems}", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    table = costmodel.NANOSECONDS
+    if not options.check:
+        everything = [timing for timings in results for timing in timings]
+        table = {
+            method: fit([timing for timing in everything if timing.method == method])
+            for method in ALGORITHMS
+            if any(timing.method == method for timing in everything)
+        }
+    print(report(results, table))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
