@@ -18,9 +18,6 @@ from typing import Any
 
 from fastdil._version import __version__
 
-#: Never ``True``: NaN and Inf are legal data.
-FASTMATH = {"contract", "reassoc", "nsz"}
-
 #: Everything compiled so far, by name. Kept for good: callers hold bare addresses of the machine code.
 _compiled: dict[str, Any] = {}
 
@@ -84,10 +81,14 @@ def helper(function: Callable) -> Callable:
 
 
 def callback(function: Callable, name: str, arguments: int) -> Any:
-    """Compile a serial kernel: a C function of `arguments` 64-bit integers that returns nothing."""
+    """Compile a serial kernel: a C function of `arguments` 64-bit integers that returns nothing.
+
+    Without fastmath flags: Numba would put them on the vector code too, where "reassoc" undoes exact summation. Fused
+    multiply-adds are asked for by name instead.
+    """
     import numba
 
-    return _compile(numba.cfunc, function, name, _integers(arguments), fastmath=FASTMATH, error_model="numpy")
+    return _compile(numba.cfunc, function, name, _integers(arguments), error_model="numpy")
 
 
 def parallel(function: Callable, name: str, arguments: int) -> Any:

@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 import warnings
-from functools import lru_cache
 
 import naive
 import numpy as np
@@ -40,8 +39,10 @@ def check(i: int = 0, method: str = "auto", threads: int | None = 2) -> None:
     np.testing.assert_allclose(y, truth, atol=0 if method in METHODS and method != "fft" else 1e-2, rtol=0)
 
 
-def check_all() -> None:
-    """Every method once."""
+def every_method() -> None:
+    """Every method once; a second argument of the script is where the package must lie."""
+    for package in sys.argv[2:]:
+        assert os.path.samefile(os.path.dirname(fastdil.__file__), package)
     for method in (*METHODS, "auto"):
         check(0, method)
 
@@ -107,15 +108,15 @@ def in_fork(work) -> int:
 
 def fork() -> None:
     """The parent has used the pool; children, and a child's child, call too; then the parent again."""
-    check_all()
-    assert in_fork(check_all) == 0
+    every_method()
+    assert in_fork(every_method) == 0
 
     def nested() -> None:
         check()
-        assert in_fork(check_all) == 0
+        assert in_fork(every_method) == 0
 
     assert in_fork(nested) == 0
-    check_all()
+    every_method()
 
 
 def fork_while_busy() -> None:
@@ -142,13 +143,13 @@ def fork_while_busy() -> None:
 
 def cold_fork() -> None:
     """A fork before anything was compiled."""
-    assert in_fork(check_all) == 0
-    check_all()
+    assert in_fork(every_method) == 0
+    every_method()
 
 
 def plain() -> None:
     """Every method once, and a few dtypes."""
-    check_all()
+    every_method()
     for dtype in ("float64", "complex64", "int32"):
         x, w = np.ones((1, 2, 40), dtype), np.ones((3, 2, 3), dtype)
         for method in ("reference", "direct", "im2col"):

@@ -115,6 +115,18 @@ def test_long_sums_keep_the_bound(x_shape, w_shape, dilation, values, dtype, met
     checks.assert_within(y, truth, naive.bound(dtype, x, w, dilation=dilation))
 
 
+@every_method
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64"])
+@pytest.mark.parametrize(("precision", "relative"), [("highest", None), ("high", 2**-14), ("medium", 2**-6)])
+def test_precisions_keep_their_bounds(precision, relative, dtype, method):
+    for case in (c for c in grid.CASES if c.group in ("large", "aspp")):
+        x, w, bias, truth, limit = prepared(case, dtype, "normal", True)
+        y = checks.forced(method, x, w, bias, precision=precision, **case.args)
+        checks.assert_form(y, truth, dtype)
+        scale = limit / (8 * np.finfo(dtype).eps)
+        checks.assert_within(y, truth, limit if relative is None else relative * scale)
+
+
 # ---------------------------------------------------------------------------------------------------------
 # memory layouts
 # ---------------------------------------------------------------------------------------------------------
@@ -218,6 +230,40 @@ def test_unbatched(rank, method):
     checks.assert_within(y, naive.conv(x, w, dilation=2, padding=1), naive.bound("f4", x, w, dilation=2, padding=1))
 
 
+@plain_method
+def test_repeated_calls_do_not_remember_the_wrong_thing(method):
+    """One shape, again and again, with everything else changing between the calls."""
+    case = VIEW_CASES[0]
+    calls = []
+    for seed in range(3):
+        x, w, bias = grid.data(case, "float32", "small", seed)
+        infinite = w.copy()
+        infinite.flat[seed] = np.inf
+        for view in ("read-only", "misaligned", "byte-swapped", "fortran", "stepped", "field"):
+            calls += [
+                (x, w, bias, {}),
+                (VIEWS[view](x), w, bias, {}),
+                (x, VIEWS[view](w), None, {}),
+                (x, infinite, bias, {}),
+                (x, w, VIEWS[view](bias), {"activation": "relu"}),
+                (x.astype("float64"), w, bias, {}),
+                (x, w.astype("int8"), bias.astype("int8"), {}),
+                (x.astype("float16"), w.astype("float16"), None, {}),
+                (x, w, bias, {"padding_mode": "circular"}),
+                (x, w, bias, {"padding": "same"}),
+                (x, w, bias, {"threads": 1}),
+                (x[:1], w, bias, {}),
+                (x[0], w, bias, {}),
+            ]
+    for x, w, bias, change in calls:
+        args = {**case.args, **change}
+        y = fastdil.conv1d(x, w, bias, method=method, **args)
+        args.pop("threads", None)
+        truth = naive.conv(x, w, bias, **args)
+        assert y.dtype == naive.result_dtype(x, w, bias)
+        np.testing.assert_array_equal(y, truth)
+
+
 # ---------------------------------------------------------------------------------------------------------
 # dtypes
 # ---------------------------------------------------------------------------------------------------------
@@ -296,7 +342,7 @@ def test_lists_are_arrays():
 def test_other_dtypes_are_refused(dtype, which):
     arrays = [np.ones((1, 1, 4)), np.ones((1, 1, 2)), np.ones(1)]
     arrays[which] = np.empty(arrays[which].shape, dtype)
-    with pytest.raises(TypeError, match=r"expected .*float64"):
+    with pytest.raises(TypeError, match=r"expected (an array of numbers|bool, an integer type, float16)"):
         fastdil.conv1d(*arrays)
 
 

@@ -1,7 +1,7 @@
 """Places where compiled, threaded code goes wrong, each in a process of its own."""
 
 import os
-import stat
+import shutil
 import subprocess
 import sys
 from functools import lru_cache
@@ -35,9 +35,10 @@ def on_layer(scene: str, layer: str) -> None:
     if reason := why_absent(layer):
         pytest.skip(f"{layer}: {reason}")
     done = run_child("child_calls.py", scene, env=layer_env(layer))
-    assert done.stdout == "ok\n"
-    if (scene, layer) != ("fork_while_busy", "tbb"):  # Numba warns of such a fork itself
-        assert done.stderr == ""
+    if (scene, layer) == ("fork_while_busy", "tbb"):  # Numba prints a warning of such a fork
+        assert done.stdout.endswith("ok\n")
+    else:
+        assert (done.stdout, done.stderr) == ("ok\n", "")
 
 
 def test_a_layer_is_here():
@@ -93,61 +94,42 @@ def test_small_workspace():
 # ---------------------------------------------------------------------------------------------------------
 
 
-def unwritable_places(tmp_path):
-    """Cache directories that cannot be written, even by root."""
+@pytest.mark.parametrize("named", [None, "file", "below-a-file", "proc"])
+def test_no_writable_cache_directory(named, tmp_path):
+    """A cache is a convenience: without one the results are right and nothing is said.
+
+    Root may write anywhere, so permissions do not help: the child runs a copy of the package whose
+    ``__pycache__`` folders are files, with a home that is a device, and a cache directory that is not named, or
+    cannot be made.
+    """
     file = tmp_path / "file"
     file.write_text("not a directory")
-    yield "a file", str(file)
-    yield "below a file", str(file / "cache")
-    yield "the kernel's", "/proc/sys/numba"
-    yield "a device", "/dev/null/cache"
-
-
-@pytest.mark.parametrize("index", range(4), ids=["file", "below-a-file", "proc", "device"])
-def test_no_writable_cache_directory(index, tmp_path):
-    """A cache is a convenience: without one the results are right and nothing is said."""
-    _, place = list(unwritable_places(tmp_path))[index]
-    env = {"NUMBA_CACHE_DIR": place, "HOME": place, "XDG_CACHE_HOME": place, "IPYTHONDIR": place}
-    done = run_child("child_calls.py", "plain", env=env)
-    assert done.stdout == "ok\n"
-    assert done.stderr == ""
-
-
-def test_read_only_installation(tmp_path):
-    """No cache directory named, and neither the package nor the home can be written.
-
-    Root may write anywhere, so the child sees a copy of the package whose ``__pycache__`` are files.
-    """
-    import shutil
-
     package = tmp_path / "site" / "fastdil"
     shutil.copytree(TESTS.parent / "fastdil", package, ignore=shutil.ignore_patterns("__pycache__"))
-    for folder in (package, *(p for p in package.rglob("*") if p.is_dir())):
+    for folder in (package, *(path for path in package.rglob("*") if path.is_dir())):
         (folder / "__pycache__").write_text("in the way")
-        folder.chmod(stat.S_IRUSR | stat.S_IXUSR)
-    env = {k: v for k, v in os.environ.items() if k != "NUMBA_CACHE_DIR"}
-    env |= {"HOME": "/dev/null", "XDG_CACHE_HOME": "/dev/null", "PYTHONPATH": str(package.parent)}
-    env |= {"PYTHONDONTWRITEBYTECODE": "1"}
-    code = "import fastdil, sys; assert fastdil.__file__.startswith(sys.argv[1]); sys.argv = ['x', 'plain']; "
-    code += f"import runpy; sys.path.insert(0, {str(TESTS)!r}); "
-    code += f"runpy.run_path({str(TESTS / 'child_calls.py')!r}, run_name='__main__')"
+    env = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
+    env |= dict.fromkeys(("HOME", "XDG_CACHE_HOME", "IPYTHONDIR"), "/dev/null")
+    env |= {"PYTHONPATH": str(package.parent), "PYTHONDONTWRITEBYTECODE": "1"}
+    if named:
+        env["NUMBA_CACHE_DIR"] = {"file": str(file), "below-a-file": str(file / "x"), "proc": "/proc/sys/x"}[named]
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code, str(package.parent)],
+        [sys.executable, "-W", "error", str(TESTS / "child_calls.py"), "every_method", str(package)],
         capture_output=True,
         text=True,
         timeout=240,
         env=env,
+        cwd=tmp_path,
         check=False,
     )
-    for folder in (package, *(p for p in package.rglob("*") if p.is_dir())):
-        folder.chmod(stat.S_IRWXU)
     assert (done.returncode, done.stdout, done.stderr) == (0, "ok\n", "")
+    assert not [*tmp_path.rglob("*.nbi")]
 
 
 def test_eight_cold_processes_share_one_cache(tmp_path):
     """They race to fill it; all of them, and a ninth that reads it, compute the truth."""
     env = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(TESTS.parent)}
-    command = [sys.executable, "-W", "error", str(TESTS / "child_calls.py"), "plain"]
+    command = [sys.executable, "-W", "error", str(TESTS / "child_calls.py"), "every_method"]
     children = [
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) for _ in range(8)
     ]
@@ -160,14 +142,4 @@ def test_eight_cold_processes_share_one_cache(tmp_path):
                 child.wait()
     assert ends == [("ok\n", "", 0)] * 8
     assert any(tmp_path.rglob("*.nbi"))
-    run_child("child_calls.py", "plain", env={"NUMBA_CACHE_DIR": str(tmp_path)})
-
-
-def test_a_damaged_cache_does_no_harm(tmp_path):
-    """A cache cut short by a full disk or a killed process: the results are right."""
-    run_child("child_calls.py", "plain", env={"NUMBA_CACHE_DIR": str(tmp_path)})
-    files = [*tmp_path.rglob("*.nbc"), *tmp_path.rglob("*.nbi")]
-    assert files
-    for file in files[::2]:
-        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    run_child("child_calls.py", "plain", env={"NUMBA_CACHE_DIR": str(tmp_path)})
+    run_child("child_calls.py", "every_method", env={"NUMBA_CACHE_DIR": str(tmp_path)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,6 +28,8 @@ from fastdil.problem import Problem
 _CHUNK_PIXELS = 4096
 #: Multiply-accumulates worth a task of their own: some ten microseconds.
 _TASK_MACS = 1 << 19
+#: Depthwise planes are worked on together while their samples fit into a part of L2.
+_PLANES_BYTES = 1 << 18
 #: The list of lines (16 bytes each) and the sums of one tile must not push the samples out of L2.
 _MOST_LINES = 1 << 16
 
@@ -56,10 +59,9 @@ class Direct:
         )
 
     def prepare(self, problem: Problem, w: np.ndarray) -> Weights:
-        rows, _ = _tile(problem)
-        if rows == 1 and problem.group_out == 1 and problem.dtype.kind != "c":
-            return Weights(w, all_finite(w))  # already in this order
-        return Weights(pack_weights(problem, w, rows, taps_first=False), all_finite(w))
+        if problem.group_out == 1 and problem.dtype.kind != "c":
+            return Weights(w, all_finite(w))  # a single row is in this order already
+        return Weights(pack_weights(problem, w, _tile(problem).rows, taps_first=False), all_finite(w))
 
     def bind(self, problem: Problem, x_strides: tuple[int, ...], finite: bool, threads: int) -> Call:
         layout = _Layout(problem)
@@ -69,7 +71,7 @@ class Direct:
         params[stencil.SKIP_PADDING] = int(finite)
         unit = 2 if problem.dtype.kind == "c" else 1
         kind, vector_bytes = element_kind(problem), machine().vector_bytes
-        kernel = stencil.stencil_kernel(kind, vector_bytes, unit, layout.rows, layout.width)
+        kernel = stencil.stencil_kernel(kind, vector_bytes, unit, layout.rows, layout.width, layout.shares_rows)
         address, skip = kernel.address, crop_bytes(problem, x_strides)
 
         def call(x: np.ndarray, weights: Weights, bias: np.ndarray | None, out: np.ndarray) -> None:
@@ -79,11 +81,42 @@ class Direct:
         return call
 
 
-def _tile(problem: Problem) -> tuple[int, int]:
+class _Tile(NamedTuple):
+    """The register tile for a problem."""
+
+    rows: int
+    width: int
+    shares_rows: bool  #: rows are output rows, not output channels
+
+
+def _tile(problem: Problem) -> _Tile:
+    """Few sums leave the multiply-add units waiting, many run out of registers; see `docs/performance.md`.
+
+    Two output rows share their lines wherever a kernel of three or more rows has a single output: per vector that takes
+    1.2 cycles a tap instead of 2.1 with unaligned loads. Four rows won 7 % at 31 x 31 and lost below 15 x 15.
+    """
     unit = 2 if problem.dtype.kind == "c" else 1
     vector_bytes = machine().vector_bytes
     lanes = lanes_of(element_kind(problem), vector_bytes)
-    return stencil.tile_shape(problem.group_out * unit, problem.out_size[2] * unit, lanes, vector_bytes)
+    wide = vector_bytes == 64  # 32 registers, else 16
+    height_step, stride = problem.dilation[1], problem.stride[1]
+    if (
+        problem.group_out * unit == 1
+        and problem.kernel[1] >= 3
+        and height_step % stride == 0
+        and problem.out_size[1] > height_step // stride
+    ):
+        return _Tile(2, _narrowed(6 if wide else 4, problem.out_size[2], lanes), True)
+    widths = {1: 8, 2: 6, 4: 4, 8: 3} if wide else {1: 8, 2: 4, 4: 2}
+    rows = next((rows for rows in widths if rows >= problem.group_out * unit), max(widths))
+    width = widths[rows]
+    return _Tile(rows, _narrowed(width, problem.out_size[2] * unit, lanes) if rows <= 2 else width, False)
+
+
+def _narrowed(width: int, reals: int, lanes: int) -> int:
+    """At most `width` vectors, fewer where a row of `reals` samples is so short that whole vectors would be wasted."""
+    needed = -(-reals // lanes)
+    return min((w for w in (8, 6, 4, 3, 2) if w <= width), key=lambda w: (-(-needed // w) * w, -w))
 
 
 class _Layout:
@@ -92,34 +125,47 @@ class _Layout:
     def __init__(self, problem: Problem):
         self.problem = problem
         kind, vector_bytes = element_kind(problem), machine().vector_bytes
-        self.rows, self.width = _tile(problem)
+        self.rows, self.width, self.shares_rows = _tile(problem)
         unit = 2 if problem.dtype.kind == "c" else 1
         self.strip = self.width * lanes_of(kind, vector_bytes) // unit
         depth, height, width = problem.out_size
         chunk = min(max(_CHUNK_PIXELS // self.strip, 1) * self.strip, max(width, 1))
-        chunks = max(-(-width // chunk), 1)
-        units = problem.batch * problem.groups * depth * height * chunks
-        unit_macs = chunk * problem.group_out * problem.terms
-        self.units, self.chunks = units, chunks
-        self.task_units = max(min(_TASK_MACS // max(unit_macs, 1), units), 1)
-        self.tasks = -(-units // self.task_units)
+        self.chunks = max(-(-width // chunk), 1)
+        row_step, row_groups, lines = 1, 1, height
+        if self.shares_rows:
+            row_step = problem.dilation[1] // problem.stride[1]
+            row_groups = -(-height // (row_step * self.rows))
+            lines = row_step * row_groups
+        planes = problem.batch * problem.groups
+        plane_block = 1
+        if self.shares_rows:
+            plane_bytes = problem.group_in * math.prod(problem.size) * problem.dtype.itemsize
+            plane_block = min(max(_PLANES_BYTES // plane_bytes, 1), planes)
+        self.units = -(-planes // plane_block) * plane_block * depth * lines * self.chunks
+        unit_macs = chunk * problem.group_out * problem.terms * (self.rows if self.shares_rows else 1)
+        self.task_units = max(min(_TASK_MACS // max(unit_macs, 1), self.units), 1)
+        self.tasks = -(-self.units // self.task_units)
         self.params = fill(problem, stencil.FIELDS)
-        self.params[stencil.UNITS] = units
+        self.params[stencil.UNITS] = self.units
         self.params[stencil.TASK_UNITS] = self.task_units
-        self.params[stencil.CHUNKS] = chunks
+        self.params[stencil.CHUNKS] = self.chunks
         self.params[stencil.CHUNK_PIXELS] = chunk
-        self.params[stencil.GROUP_BLOCKS] = block_tail(problem, self.rows)
+        self.params[stencil.ROW_STEP], self.params[stencil.ROW_GROUPS] = row_step, row_groups
+        self.params[stencil.PLANES], self.params[stencil.PLANE_BLOCK] = planes, plane_block
+        self.params[stencil.GROUP_BLOCKS] = 1 if self.shares_rows else block_tail(problem, self.rows)
         self.scratch_bytes = stencil.scratch_layout(self.params, kind, vector_bytes, self.rows, self.width)
 
     def features(self, threads: int) -> dict[str, float]:
         """Amounts of work per thread."""
         problem, rows, width = self.problem, self.rows, self.width
-        blocks = block_tail(problem, rows)
+        blocks = 1 if self.shares_rows else block_tail(problem, rows)
         inside, at_ends = self._tiles()
         lines = self.units / self.chunks * problem.group_in * _reached(problem, 0) * _reached(problem, 1)
         steps = lines * problem.kernel[2] * blocks / threads  # of one tile column
         # What bounds a step: two multiply-adds a cycle; two loads, where unaligned samples take two; a latency of four.
         cycles = max(rows * width / 2, (2 * width + rows) / 2, 4)
+        if self.shares_rows:  # the first and the last line are read by one of the two rows only
+            cycles *= 1 + 1 / problem.kernel[1]
         kind = element_kind(problem)
         is_gathered = problem.stride[2] > 1
         padded_by_index = problem.padding_mode != "zeros"

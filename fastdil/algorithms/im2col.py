@@ -50,7 +50,7 @@ class Im2col:
         return Estimate(
             costmodel.predict(self.name, layout.features(min(threads, layout.tasks))),
             layout.scratch_bytes * min(threads, layout.tasks),
-            costmodel.chain_error(gemm.BLOCK_TERMS, problem.terms),
+            costmodel.chain_error(gemm.CHAIN_TERMS, problem.terms),
         )
 
     def prepare(self, problem: Problem, w: np.ndarray) -> Weights:

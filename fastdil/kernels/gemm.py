@@ -30,7 +30,6 @@ from fastdil.kernels.geometry import (
     KW,
     OH,
     OUT_PIXELS,
-    OUTSIDE,
     OW,
     UNIT,
     XC,
@@ -38,6 +37,7 @@ from fastdil.kernels.geometry import (
     lanes_of,
 )
 from fastdil.kernels.intrinsics import (
+    OUTSIDE,
     classify_lanes,
     copy_vectors,
     gather_vectors,
@@ -46,12 +46,16 @@ from fastdil.kernels.intrinsics import (
 )
 from fastdil.kernels.pack import fill_columns, fill_constant, row_offset
 from fastdil.kernels.store import store_tile
-from fastdil.kernels.tiles import gemm_tile
+from fastdil.kernels.tiles import gemm_tile, merge_tile, settle_tile
 from fastdil.workspace import ALIGNMENT
 
-#: Terms of the reduction that are summed before they are added to the running total: 192 keep a strip in L1, and bound
-#: the rounding error of one chain. 128 was 3 % slower on dense layers, 256 spilled the strip to L2.
+#: Terms of the reduction that are packed at a time: a strip of 192 stays in L1.
 BLOCK_TERMS = 192
+#: Terms that are summed in registers before they are added to the tile: equal terms then err by 6 eps, not 24.
+CHAIN_TERMS = 48
+#: Blocks of terms whose sums may be added plainly; beyond, `merge_tile` keeps what rounding loses. With the chain's own
+#: error that leaves every sum within the 8 eps that the contract allows.
+PLAIN_BLOCKS = 8
 
 #: This kernel's own parameters, after the geometry.
 (
@@ -79,9 +83,9 @@ REGION_FIELDS = 14
 #: What `open_block` works out for a task, at the start of the worker's scratch memory.
 (
     FIRST_PIXEL, PIXELS, STRIPS, VECTORS, GROUP, SAMPLE, FIRST_BLOCK, LAST_BLOCK, LINES, LINES_AT_ONCE, TAPS_AT_ONCE,
-    CHANNELS_AT_ONCE, SEVERAL,
-) = range(13)  # fmt: skip
-STATE_FIELDS = 13
+    CHANNELS_AT_ONCE, SEVERAL, IS_LONG,
+) = range(14)  # fmt: skip
+STATE_FIELDS = 14
 
 
 def tile_shape(vector_bytes: int) -> tuple[int, int]:
@@ -203,6 +207,8 @@ def open_block(params, region, state, task, strip_pixels, lanes, unit):
     store_i64(state, CHANNELS_AT_ONCE, channels_at_once)
     several = lines * width_taps * group_in > lines_at_once * taps_at_once * channels_at_once
     store_i64(state, SEVERAL, 1 if several else 0)
+    terms = lines_at_once * taps_at_once * channels_at_once
+    store_i64(state, IS_LONG, 1 if lines * width_taps * group_in > PLAIN_BLOCKS * terms else 0)
 
 
 @helper
@@ -241,14 +247,32 @@ def pack_panel(kind, lanes, width, size, params, state, scratch, source, taps, w
 
 
 @helper
-def multiply_tile(kind, lanes, rows, width, used, weights, tap_offsets, taps, channels, panel, tile, resume):
-    """One tile of `rows` x `used` vectors; a strip at the end of a block may use fewer than `width`."""
+def multiply_chain(kind, lanes, rows, width, used, weights, tap_offsets, taps, channels, panel, tile, resume):
+    """One chain of one tile of `rows` x `used` vectors; a strip at the end of a block may use fewer than `width`."""
     if used == 3:
         gemm_tile(kind, lanes, rows, 3, width, weights, tap_offsets, taps, channels, panel, tile, resume)
     elif used == 2:
         gemm_tile(kind, lanes, rows, 2, width, weights, tap_offsets, taps, channels, panel, tile, resume)
     else:
         gemm_tile(kind, lanes, rows, 1, width, weights, tap_offsets, taps, channels, panel, tile, resume)
+
+
+@helper
+def multiply_tile(kind, lanes, rows, width, size, used, weights, tap_offsets, taps, channels, panel, tile, resume):
+    """All terms of a block for one tile, chain by chain: several taps at once, or a part of one tap's channels."""
+    line = width * lanes * size
+    taps_at_once = max(CHAIN_TERMS // channels, 1)
+    parts = (channels + CHAIN_TERMS - 1) // CHAIN_TERMS
+    channels_at_once = (channels + parts - 1) // parts
+    for tap in range(0, taps, taps_at_once):
+        tap_count = min(taps_at_once, taps - tap)
+        for channel in range(0, channels, channels_at_once):
+            count = min(channels_at_once, channels - channel)
+            multiply_chain(
+                kind, lanes, rows, width, used, weights + channel * rows * size, tap_offsets + tap * 8, tap_count,
+                count, panel + (tap * channels + channel) * line, tile, resume,
+            )  # fmt: skip
+            resume = 1
 
 
 @helper
@@ -266,14 +290,23 @@ def multiply_block(
     sample_channel = load_i64(state, SAMPLE) * load_i64(params, GROUPS) * group_out
     block_bytes = load_i64(params, KERNEL_TAPS) * load_i64(params, GROUP_IN) * rows * size
     tile_step = load_i64(state, SEVERAL) * rows * line
+    # In a long reduction the block's own tile comes first in memory, then the totals with their errors.
+    is_long, totals = load_i64(state, IS_LONG), sums + rows * line
     for strip in range(load_i64(state, STRIPS)):
         used = min(width, load_i64(state, VECTORS) - strip * width)
         for block in range(first_block, last_block):
-            tile = sums + (strip * (last_block - first_block) + block - first_block) * tile_step
+            place = strip * (last_block - first_block) + block - first_block
+            tile = sums if is_long else sums + place * tile_step
             multiply_tile(
-                kind, lanes, rows, width, used, weights + block * block_bytes, tap_offsets, taps, channels,
-                panel + strip * taps * channels * line, tile, resume,
+                kind, lanes, rows, width, size, used, weights + block * block_bytes, tap_offsets, taps, channels,
+                panel + strip * taps * channels * line, tile, 0 if is_long else resume,
             )  # fmt: skip
+            if is_long:
+                total = totals + place * 2 * tile_step
+                merge_tile(kind, lanes, tile, total, total + tile_step, rows * used, resume)
+                if is_last:
+                    settle_tile(kind, lanes, total, total + tile_step, rows * used)
+                tile = total
             if is_last:
                 first = block * (rows // unit)
                 channel = group * group_out + first
@@ -352,7 +385,7 @@ def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int) -> int:
     parts = (
         (None, STATE_FIELDS * 8),
         (PANEL, terms * block_lanes * size),
-        (SUMS, strips * int(params[CHUNK_BLOCKS]) * rows * width * lanes * size),
+        (SUMS, (1 + 2 * strips * int(params[CHUNK_BLOCKS])) * rows * width * lanes * size),
         (ROW_TABLE, most_lines * block_lanes * 8),
         (COLUMN_TABLE, most_taps * block_lanes * 8),
         (ENTRIES, most_both * strips * width * 16),

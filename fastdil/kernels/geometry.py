@@ -37,9 +37,6 @@ ELEMENT_KIND = {
     **{f"{sign}int{bits}": f"i{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
 }
 
-#: Marks a sample that is a padding zero in offset tables; two of them still do not overflow.
-OUTSIDE = -(2**61)
-
 
 def lanes_of(kind: str, vector_bytes: int) -> int:
     """Lanes of a vector. Never more than 16: narrow integers have no vector gather, so wider ones would not pay."""

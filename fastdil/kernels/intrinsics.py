@@ -31,6 +31,11 @@ KINDS = {
 }
 
 
+#: Marks a sample that is a padding zero in tables of offsets. Real offsets may be negative (reversed views), but stay
+#: far above: whatever is added to this mark, the sum is below half of it, and two marks do not overflow.
+OUTSIDE = -(2**61)
+
+
 class Vectors:
     """Vector values of one element kind and lane count inside one LLVM function."""
 
@@ -99,6 +104,13 @@ class Vectors:
             return self.builder.add(self.builder.mul(a, b), c)
         fma = self._declare(f"llvm.fma.v{self.lanes}{self.kind}", self.type, (self.type,) * 3)
         return self.builder.call(fma, (a, b, c))
+
+    def add_unless_nan(self, value: ir.Value, change: ir.Value) -> ir.Value:
+        """``value + change``, or `value` where the change is NaN."""
+        total = self.add(value, change)
+        if self.kind[0] != "f":
+            return total
+        return self.builder.select(self.builder.fcmp_ordered("ord", change, change), total, value)
 
     def relu(self, value: ir.Value) -> ir.Value:
         """``max(value, 0)`` that keeps NaN."""
@@ -300,7 +312,7 @@ def copy_vectors(typingctx, kind, lanes, target, target_step, source, source_ste
 
 @intrinsic(prefer_literal=True)
 def gather_vectors(typingctx, kind, lanes, target, target_step, source, source_step, count, rows, columns):
-    """`count` times: gather one vector at element offsets ``rows[i] + columns[i]``; negative sums give zero.
+    """`count` times: gather one vector at element offsets ``rows[i] + columns[i]``; `OUTSIDE` gives zero.
 
     `rows` and `columns` are addresses of 64-bit integers, one per lane; steps are in bytes.
     """
@@ -322,15 +334,16 @@ def gather_vectors(typingctx, kind, lanes, target, target_step, source, source_s
 
 
 def _lane_offsets(builder: ir.IRBuilder, lanes: int, tables: Sequence[ir.Value]) -> tuple[ir.Value, ir.Value]:
-    """``(rows + columns, is it >= 0)`` for one vector of lanes."""
+    """``(rows + columns, is it a sample)`` for one vector of lanes."""
     integers = Vectors(builder, "i64", lanes)
     offsets = builder.add(integers.load(tables[0]), integers.load(tables[1]))
-    return offsets, builder.icmp_signed(">=", offsets, integers.zero)
+    limit = ir.Constant(integers.type, [OUTSIDE // 2] * lanes)
+    return offsets, builder.icmp_signed(">", offsets, limit)
 
 
 @intrinsic(prefer_literal=True)
 def classify_lanes(typingctx, lanes, rows, columns, entry):
-    """How to fetch one vector whose lane i stands at ``rows[i] + columns[i]`` (negative: a zero).
+    """How to fetch one vector whose lane i stands at ``rows[i] + columns[i]`` (`OUTSIDE`: a zero).
 
     Writes two integers behind `entry`: the offset of lane 0 and the mask of lanes to load if the wanted lanes are
     consecutive in memory, else anything and -1.
@@ -365,7 +378,7 @@ def finish_row(typingctx, kind, lanes, target, source, count, bias, relu):
 
     def codegen(context, builder, signature, args):
         vectors = Vectors(builder, kind_name, lane_count)
-        shift = _optional_bias(vectors, args[5], 1)
+        shift = _optional_bias(vectors, args[5], args[3], 1)
 
         def finish(value):
             return _add_and_clip(vectors, value, shift, args[6])
@@ -387,7 +400,7 @@ def finish_complex_row(typingctx, kind, lanes, target, by_real, by_imaginary, co
 
     def codegen(context, builder, signature, args):
         vectors = Vectors(builder, kind_name, lane_count)
-        shift = _optional_bias(vectors, args[6], 2)
+        shift = _optional_bias(vectors, args[6], args[3], 2)
         swap = ir.Constant(ir.VectorType(I32, lane_count), [i ^ 1 for i in range(lane_count)])
         one = 1.0 if kind_name[0] == "f" else 1
         signs = ir.Constant(vectors.type, [-one, one] * (lane_count // 2))
@@ -405,12 +418,16 @@ def finish_complex_row(typingctx, kind, lanes, target, by_real, by_imaginary, co
     return returns(types.void, (kind, lanes, target, by_real, by_imaginary, count, bias)), codegen
 
 
-def _optional_bias(vectors: Vectors, address: ir.Value, period: int) -> ir.Value:
-    """The `period` elements at `address` repeated over a vector, or zeros where the address is 0."""
+def _optional_bias(vectors: Vectors, address: ir.Value, mapped: ir.Value, period: int) -> ir.Value:
+    """The `period` elements at `address` repeated over a vector, or zeros where the address is 0.
+
+    Without a bias the masked load goes to a `mapped` address: even with no lane on, one to address 0 takes a
+    microcode assist of some 200 cycles.
+    """
     builder = vectors.builder
     present = builder.icmp_signed("!=", address, constant(0))
     bits = builder.select(present, constant((1 << period) - 1), constant(0))
-    few = vectors.load_masked(address, vectors.mask_from_bits(bits))
+    few = vectors.load_masked(builder.select(present, address, mapped), vectors.mask_from_bits(bits))
     order = ir.Constant(ir.VectorType(I32, vectors.lanes), [i % period for i in range(vectors.lanes)])
     return builder.shuffle_vector(few, few, order)
 

@@ -24,7 +24,6 @@ from fastdil.kernels.geometry import (
     ND,
     NH,
     NW,
-    OUTSIDE,
     SD,
     SH,
     SW,
@@ -34,7 +33,7 @@ from fastdil.kernels.geometry import (
     XW,
     source_index,
 )
-from fastdil.kernels.intrinsics import copy_vectors, load_i64, store_i64
+from fastdil.kernels.intrinsics import OUTSIDE, copy_vectors, load_i64, store_i64
 
 # Parameters of the weight packer.
 (W_ROWS, W_GROUP_ROWS, W_CHANNELS, W_TAPS, W_CHANNEL_STEP, W_TAP_STEP, W_UNIT, W_BLOCKS) = range(8)

@@ -1,9 +1,13 @@
 """Stencils: the compiled part of `direct`.
 
 Samples are read straight from the rows of the input, at whatever distance the taps stand: dilation only changes the
-addresses. A task is a run of units, a unit is (part of) one output row of one group. Three ways to fetch the samples of
-a tile are split before the multiplications: inside the row plain loads; at the ends of a zero-padded row loads under a
-mask; and for strides, other padding modes and views with a step along the width, a gathered panel.
+addresses. A task is a run of units; a unit is a part of some output rows of one group. The rows of a register tile are
+either several output channels of one output row, or, where a group has one output channel, several output rows that are
+`dilation` apart: those read the same lines of samples, so each is loaded once for all of them.
+
+Three ways to fetch the samples of a tile are told apart before the multiplications: inside the row plain loads; at the
+ends of a zero-padded row loads under a mask; and for strides, other padding modes and views with a step along the
+width, a gathered panel.
 """
 
 from __future__ import annotations
@@ -31,7 +35,6 @@ from fastdil.kernels.geometry import (
     OD,
     OH,
     OUT_PIXELS,
-    OUTSIDE,
     OW,
     SW,
     UNIT,
@@ -40,51 +43,44 @@ from fastdil.kernels.geometry import (
     XW,
     lanes_of,
 )
-from fastdil.kernels.intrinsics import gather_vectors, load_i64, store_i64
+from fastdil.kernels.intrinsics import OUTSIDE, gather_vectors, load_i64, store_i64
 from fastdil.kernels.pack import fill_columns, fill_constant, row_offset
 from fastdil.kernels.store import store_tile
-from fastdil.kernels.tiles import stencil_tile
+from fastdil.kernels.tiles import settle_tile, stencil_tile
 from fastdil.workspace import ALIGNMENT
 
-#: Terms summed in registers before they are added to the tile in memory: bounds the rounding error of one chain.
-CHAIN_TERMS = 256
+#: Terms summed in registers before they are added to the tile in memory: equal terms then err by 6 eps at most.
+CHAIN_TERMS = 48
+#: Chains that may be added plainly; beyond, `merge_tile` keeps what rounding loses.
+PLAIN_CHAINS = 12
+#: Terms that are gathered at a time.
+_PANEL_TERMS = 256
 
 #: This kernel's own parameters, after the geometry.
 (
     UNITS,  # in all
     TASK_UNITS,  # per task
-    CHUNKS,  # units per output row
-    CHUNK_PIXELS,  # outputs per unit
+    CHUNKS,  # units per group of output rows
+    CHUNK_PIXELS,  # outputs per unit and row
+    ROW_GROUPS, ROW_STEP,  # groups of output rows per phase; distance of the rows of a group, and number of phases
+    PLANES, PLANE_BLOCK,  # planes in all; that take turns at the same rows, so that the lists of lines serve them all
     GROUP_BLOCKS,  # weight blocks per group
+    CHAIN_LINES,  # lines whose terms make one chain
+    PANEL_LINES,  # lines that are gathered at a time
+    IS_LONG,  # 1 if there are so many chains that their sums must be exact
     SKIP_PADDING,  # 0 if padding zeros must be multiplied (a weight is not finite)
-    TABLE,
-    PANEL_TABLE,
-    PANEL,
-    SUMS,
-    COLUMNS,
-    NO_ROWS,
-    RUN,  # byte offsets of the parts of the scratch memory
-) = range(GEOMETRY, GEOMETRY + 13)
-FIELDS = 13
+    TABLES, TABLE_BYTES,  # lists of lines: one for all rows of the tile, then one for each row alone
+    PANEL_TABLE, PANEL, SUMS, COLUMNS, NO_ROWS, MASKS, RUN, COUNTS,  # byte offsets of the parts of the scratch memory
+) = range(GEOMETRY, GEOMETRY + 23)  # fmt: skip
+FIELDS = 23
 
-
-def tile_shape(real_rows: int, real_width: int, lanes: int, vector_bytes: int) -> tuple[int, int]:
-    """Output rows and vectors of the register tile for this many real output rows and samples along the width.
-
-    Rows share the loaded samples; a single row needs many vectors so that eight independent sums hide the latency of
-    the multiply-add.
-    """
-    shapes = {1: 8, 2: 6, 4: 4, 8: 3} if vector_bytes == 64 else {1: 8, 2: 4, 4: 2}
-    rows = next((rows for rows in shapes if rows >= real_rows), max(shapes))
-    width = shapes[rows]
-    while rows <= 2 and width > 2 and (width // 2) * lanes >= real_width:
-        width //= 2
-    return rows, width
+# How a tile gets its samples.
+_INSIDE, _AT_END, _GATHERED = range(3)
 
 
 @helper
-def fill_table(params, table, group_source, out_depth, out_height, rows):
-    """List the lines of samples that an output row reads: offset of the line, offset of its weights."""
+def fill_channel_table(params, table, out_depth, out_height, rows):
+    """List the lines that one output row reads: offset of the line, offset of its packed weights. Returns how many."""
     depths, heights, widths = load_i64(params, KD), load_i64(params, KH), load_i64(params, KW)
     skip = load_i64(params, SKIP_PADDING)
     lines = 0
@@ -94,7 +90,7 @@ def fill_table(params, table, group_source, out_depth, out_height, rows):
             if offset == OUTSIDE and skip != 0:
                 continue
             for channel in range(load_i64(params, GROUP_IN)):
-                line = offset if offset == OUTSIDE else offset + group_source + channel * load_i64(params, XC)
+                line = offset if offset == OUTSIDE else offset + channel * load_i64(params, XC)
                 store_i64(table, 2 * lines, line)
                 store_i64(table, 2 * lines + 1, ((channel * depths + depth) * heights + height) * widths * rows)
                 lines += 1
@@ -102,7 +98,47 @@ def fill_table(params, table, group_source, out_depth, out_height, rows):
 
 
 @helper
-def pack_lines(kind, lanes, width, size, params, scratch, x, table, lines, first, taps, out_width, count, rows):
+def fill_row_tables(params, tables, counts, out_depth, out_height, rows, present):
+    """List the lines that `rows` output rows read: first those that all of them read, then the rest row by row.
+
+    Where fewer than `rows` are `present`, each row gets a list of its own. `counts` receives the lengths of the lists.
+    """
+    depths, heights, widths = load_i64(params, KD), load_i64(params, KH), load_i64(params, KW)
+    skip, step = load_i64(params, SKIP_PADDING), load_i64(params, TABLE_BYTES)
+    for index in range(rows + 1):
+        store_i64(counts, index, 0)
+    for depth in range(depths):
+        for line in range(heights + present - 1):
+            offset = row_offset(params, out_depth, out_height, depth, line)
+            if offset == OUTSIDE and skip != 0:
+                continue
+            first, last = max(line - heights + 1, 0), min(line, present - 1)
+            shared = first == 0 and last == rows - 1
+            for row in range(first, 1 if shared else last + 1):
+                index = 0 if shared else row + 1
+                for channel in range(load_i64(params, GROUP_IN)):
+                    count = load_i64(counts, index)
+                    at = offset if offset == OUTSIDE else offset + channel * load_i64(params, XC)
+                    store_i64(tables + index * step, 2 * count, at)
+                    place = ((channel * depths + depth) * heights + line - row) * widths
+                    store_i64(tables + index * step, 2 * count + 1, place)
+                    store_i64(counts, index, count + 1)
+
+
+@helper
+def fill_masks(params, masks, position, taps, width, lanes):
+    """For each tap and vector of a tile that starts at `position`: the lanes that lie inside the row."""
+    unit = load_i64(params, UNIT)
+    end, step = load_i64(params, NW) * unit, load_i64(params, DW) * unit
+    for tap in range(taps):
+        for vector in range(width):
+            at = position + tap * step + vector * lanes
+            skip, stop = min(max(-at, 0), lanes), min(max(end - at, 0), lanes)
+            store_i64(masks, tap * width + vector, ((1 << stop) - 1) & ~((1 << skip) - 1))
+
+
+@helper
+def pack_lines(kind, lanes, width, size, params, scratch, x, table, lines, first, taps, column, count, tap_step):
     """Gather the samples of one tile, and list them as lines of a panel."""
     unit = load_i64(params, UNIT)
     columns, no_rows = scratch + load_i64(params, COLUMNS), scratch + load_i64(params, NO_ROWS)
@@ -110,7 +146,7 @@ def pack_lines(kind, lanes, width, size, params, scratch, x, table, lines, first
     strip = width * lanes
     for tap in range(taps):
         target = columns + tap * strip * 8
-        fill_columns(params, target, out_width, count, first + tap)
+        fill_columns(params, target, column, count, first + tap)
         fill_constant(target + count * unit * 8, strip - count * unit, OUTSIDE)
     for line in range(lines):
         offset = load_i64(table, 2 * line)
@@ -120,136 +156,255 @@ def pack_lines(kind, lanes, width, size, params, scratch, x, table, lines, first
         for tap in range(taps):
             for vector in range(width):
                 place = (line * taps + tap) * strip + vector * lanes
-                column = columns + (tap * strip + vector * lanes) * 8
-                gather_vectors(kind, lanes, panel + place * size, 0, source, 0, 1, no_rows, column)
+                lane_columns = columns + (tap * strip + vector * lanes) * 8
+                gather_vectors(kind, lanes, panel + place * size, 0, source, 0, 1, no_rows, lane_columns)
         store_i64(panel_table, 2 * line, line * taps * strip)
-        store_i64(panel_table, 2 * line + 1, load_i64(table, 2 * line + 1) + first * rows)
+        store_i64(panel_table, 2 * line + 1, load_i64(table, 2 * line + 1) + first * tap_step)
 
 
 @helper
-def multiply_lines(
-    kind, lanes, rows, width, size, params, scratch, x, table, lines, first, taps, weights, tile, resume, way, position
-):
-    """Add the products of `lines` x `taps` terms to a tile; `way` is 0 inside, 1 at an end, 2 from the panel."""
-    unit = load_i64(params, UNIT)
-    if way == 2:
-        panel, panel_table = scratch + load_i64(params, PANEL), scratch + load_i64(params, PANEL_TABLE)
-        step = width * lanes
-        stencil_tile(kind, lanes, rows, width, panel_table, lines, taps, panel, weights, step, tile, resume, 0, 0, 0)
-        return
+def add_lines(
+    kind, lanes, rows, width, size, params, scratch, x, table, lines, weights, tap_step, row_step, block_step, blocks,
+    tile, tile_bytes, resume, way, column, count,
+):  # fmt: skip
+    """Add all products of a list of lines to `blocks` tiles, each followed by room for the errors of its sums."""
+    unit, all_taps, is_long = load_i64(params, UNIT), load_i64(params, KW), load_i64(params, IS_LONG)
+    panel, panel_table = scratch + load_i64(params, PANEL), scratch + load_i64(params, PANEL_TABLE)
+    masks = scratch + load_i64(params, MASKS)
     step = load_i64(params, DW) * unit
-    start = position + first * step
-    at, at_weights = x + start * size, weights + first * rows * size
-    if way == 0:
-        stencil_tile(kind, lanes, rows, width, table, lines, taps, at, at_weights, step, tile, resume, 0, 0, 0)
-    else:
-        last = load_i64(params, NW) * unit - start
-        stencil_tile(kind, lanes, rows, width, table, lines, taps, at, at_weights, step, tile, resume, -start, last, 1)
+    chain_lines = load_i64(params, CHAIN_LINES)
+    lines_at_once = load_i64(params, PANEL_LINES) if way == _GATHERED else max(lines, 1)
+    line = 0
+    while line < lines or resume == 0:  # once even without lines: the tile is zero then
+        line_count, part = min(lines_at_once, lines - line), table + line * 16
+        for tap in range(0, all_taps, CHAIN_TERMS):
+            taps = min(CHAIN_TERMS, all_taps - tap)
+            position = (column - load_i64(params, LW)) * unit + tap * step
+            if way == _GATHERED:
+                pack_lines(
+                    kind, lanes, width, size, params, scratch, x, part, line_count, tap, taps, column, count, tap_step
+                )
+            elif way == _AT_END and all_taps > CHAIN_TERMS:
+                fill_masks(params, masks, position, taps, width, lanes)
+            for block in range(blocks):
+                base, target = weights + block * block_step * size, tile + 2 * block * tile_bytes
+                at = base + tap * tap_step * size
+                errors = target + tile_bytes if is_long else 0
+                if way == _GATHERED:
+                    # The panel's table counts the taps of earlier chains itself.
+                    stencil_tile(
+                        kind, lanes, rows, width, 0, panel_table, line_count, chain_lines, taps, panel, width * lanes,
+                        base, tap_step, row_step, 0, target, errors, resume,
+                    )  # fmt: skip
+                elif way == _INSIDE:
+                    stencil_tile(
+                        kind, lanes, rows, width, 0, part, line_count, chain_lines, taps, x + position * size, step,
+                        at, tap_step, row_step, 0, target, errors, resume,
+                    )  # fmt: skip
+                else:
+                    stencil_tile(
+                        kind, lanes, rows, width, 1, part, line_count, chain_lines, taps, x + position * size, step,
+                        at, tap_step, row_step, masks, target, errors, resume,
+                    )  # fmt: skip
+            resume = 1
+        line += max(line_count, 1)
 
 
 @helper
-def way_to_fetch(params, position, strip):
-    """How a tile whose first tap stands at `position` of the row gets its samples (`multiply_lines`)."""
+def way_to_fetch(params, column, strip):
+    """How the tile that starts at output `column` gets its samples."""
     unit = load_i64(params, UNIT)
     if load_i64(params, SW) != 1 or load_i64(params, XW) != unit or load_i64(params, SKIP_PADDING) == 0:
-        return 2
+        return _GATHERED
+    position = (column - load_i64(params, LW)) * unit
     reach = (load_i64(params, KW) - 1) * load_i64(params, DW) * unit
     if position >= 0 and position + reach + strip <= load_i64(params, NW) * unit:
-        return 0
-    return 1 if load_i64(params, MODE) == 0 else 2
+        return _INSIDE
+    return _AT_END if load_i64(params, MODE) == 0 else _GATHERED
 
 
-def _make_stencil_kernel(kind: str, size: int, lanes: int, rows: int, width: int, unit: int, name: str) -> Any:
+@helper
+def open_tile(params, masks, run, line, column, count, width, lanes, masked_column):
+    """How the tile at `column` of output row `line` is fetched; fills its masks unless they are `masked_column`'s."""
+    store_i64(run, 0, 1)
+    store_i64(run, 1, 0)
+    store_i64(run, 2, count)
+    store_i64(run, 3, line * load_i64(params, OW) + column)
+    way = way_to_fetch(params, column, width * lanes)
+    if way == _AT_END and column != masked_column and load_i64(params, KW) <= CHAIN_TERMS:
+        position = (column - load_i64(params, LW)) * load_i64(params, UNIT)
+        fill_masks(params, masks, position, load_i64(params, KW), width, lanes)
+    return way
+
+
+def _make_channel_kernel(kind: str, size: int, lanes: int, rows: int, width: int, unit: int, name: str) -> Any:
+    """Tile rows are output channels of one output row (or their real and imaginary parts)."""
     stamp = jit.source_stamp()
     strip = width * lanes
     strip_pixels, tile_bytes = strip // unit, rows * strip * size
 
     def stencil(params, x, w, bias, out, scratch, task):
         stamp  # noqa: B018 - a closure cell in the cache key
-        table, sums = scratch + load_i64(params, TABLE), scratch + load_i64(params, SUMS)
-        run = scratch + load_i64(params, RUN)
+        table, sums = scratch + load_i64(params, TABLES), scratch + load_i64(params, SUMS)
+        run, masks = scratch + load_i64(params, RUN), scratch + load_i64(params, MASKS)
         groups, group_in, group_out = load_i64(params, GROUPS), load_i64(params, GROUP_IN), load_i64(params, GROUP_OUT)
-        depth_taps, all_taps = load_i64(params, KD) * load_i64(params, KH), load_i64(params, KW)
-        blocks, out_width = load_i64(params, GROUP_BLOCKS), load_i64(params, OW)
+        height, blocks = load_i64(params, OH), load_i64(params, GROUP_BLOCKS)
         chunks, chunk_pixels = load_i64(params, CHUNKS), load_i64(params, CHUNK_PIXELS)
-        taps_at_once = min(all_taps, CHAIN_TERMS)
-        lines_at_once = CHAIN_TERMS // taps_at_once
-        line_of, lines = -1, 0
+        block_step = group_in * load_i64(params, KD) * load_i64(params, KH) * load_i64(params, KW) * rows
+        plane_bytes = load_i64(params, OUT_PIXELS) * unit * size
+        listed, lines, masked_column = -1, 0, -1
         first_unit = task * load_i64(params, TASK_UNITS)
         for index in range(first_unit, min(first_unit + load_i64(params, TASK_UNITS), load_i64(params, UNITS))):
-            out_line = index // chunks
-            out_height = out_line % load_i64(params, OH)
-            out_depth = out_line // load_i64(params, OH) % load_i64(params, OD)
-            plane = out_line // (load_i64(params, OH) * load_i64(params, OD))
+            line = index // chunks
+            plane = line // (height * load_i64(params, OD))
             group, sample = plane % groups, plane // groups
-            if out_line != line_of:
-                source = sample * load_i64(params, XN) + group * group_in * load_i64(params, XC)
-                lines = fill_table(params, table, source, out_depth, out_height, rows)
-                line_of = out_line
-            several = 1 if lines > lines_at_once or all_taps > taps_at_once else 0
+            plane_line = line % (height * load_i64(params, OD))
+            if plane_line != listed:
+                lines = fill_channel_table(params, table, plane_line // height, plane_line % height, rows)
+                listed = plane_line
+            source = x + (sample * load_i64(params, XN) + group * group_in * load_i64(params, XC)) * size
             begin = index % chunks * chunk_pixels
-            for column in range(begin, min(begin + chunk_pixels, out_width), strip_pixels):
-                count = min(strip_pixels, min(begin + chunk_pixels, out_width) - column)
-                position = (column - load_i64(params, LW)) * unit
-                way = way_to_fetch(params, position, strip)
-                store_i64(run, 0, 1)
-                store_i64(run, 1, 0)
-                store_i64(run, 2, count)
-                store_i64(run, 3, (out_depth * load_i64(params, OH) + out_height) * out_width + column)
-                resume, line = 0, 0
-                while line < lines or resume == 0:  # once even if no line is inside: the tile is zero then
-                    line_count = min(lines_at_once, lines - line)
-                    for tap in range(0, all_taps, taps_at_once):
-                        taps = min(taps_at_once, all_taps - tap)
-                        if way == 2:
-                            pack_lines(
-                                kind, lanes, width, size, params, scratch, x, table + line * 16, line_count,
-                                tap, taps, column, count, rows,
-                            )  # fmt: skip
-                        is_last = line + line_count >= lines and tap + taps == all_taps
-                        for block in range(blocks):
-                            tile = sums + several * block * tile_bytes
-                            place = (group * blocks + block) * group_in * depth_taps * all_taps * rows
-                            multiply_lines(
-                                kind, lanes, rows, width, size, params, scratch, x, table + line * 16, line_count,
-                                tap, taps, w + place * size, tile, resume, way, position,
-                            )  # fmt: skip
-                            if is_last:
-                                first = block * (rows // unit)
-                                channel = group * group_out + first
-                                base = (sample * groups * group_out + channel) * load_i64(params, OUT_PIXELS)
-                                store_tile(
-                                    kind, lanes, size, unit, params, tile, strip * size,
-                                    min(rows // unit, group_out - first), channel, bias, out + base * unit * size, run,
-                                )  # fmt: skip
-                        resume = 1
-                    line += line_count
+            end = min(begin + chunk_pixels, load_i64(params, OW))
+            for column in range(begin, end, strip_pixels):
+                count = min(strip_pixels, end - column)
+                way = open_tile(params, masks, run, plane_line, column, count, width, lanes, masked_column)
+                masked_column = column if way == _AT_END else masked_column
+                add_lines(
+                    kind, lanes, rows, width, size, params, scratch, source, table, lines,
+                    w + group * blocks * block_step * size, rows, 1, block_step, blocks, sums, tile_bytes, 0,
+                    way, column, count,
+                )  # fmt: skip
+                for block in range(blocks):
+                    first, tile = block * (rows // unit), sums + 2 * block * tile_bytes
+                    if load_i64(params, IS_LONG):
+                        settle_tile(kind, lanes, tile, tile + tile_bytes, rows * width)
+                    store_tile(
+                        kind, lanes, size, unit, params, tile, strip * size,
+                        min(rows // unit, group_out - first), group * group_out + first, bias,
+                        out + (plane * group_out + first) * plane_bytes, run,
+                    )  # fmt: skip
 
     return jit.callback(stencil, name, KERNEL_ARGUMENTS)
 
 
+@helper
+def stencil_unit(
+    kind, lanes, rows, width, size, params, x, w, bias, out, scratch, plane, line, begin, present, masked_column
+):
+    """Some columns of up to `rows` output rows of one plane; returns the column for which masks are filled."""
+    tables, counts = scratch + load_i64(params, TABLES), scratch + load_i64(params, COUNTS)
+    sums, run = scratch + load_i64(params, SUMS), scratch + load_i64(params, RUN)
+    masks = scratch + load_i64(params, MASKS)
+    strip, taps = width * lanes, load_i64(params, KW)
+    tile_bytes = rows * strip * size
+    group, sample = plane % load_i64(params, GROUPS), plane // load_i64(params, GROUPS)
+    group_in = load_i64(params, GROUP_IN)
+    source = x + (sample * load_i64(params, XN) + group * group_in * load_i64(params, XC)) * size
+    weights = w + group * group_in * load_i64(params, KD) * load_i64(params, KH) * taps * size
+    target = out + plane * load_i64(params, OUT_PIXELS) * size
+    end = min(begin + load_i64(params, CHUNK_PIXELS), load_i64(params, OW))
+    for column in range(begin, end, strip):
+        count = min(strip, end - column)
+        way = open_tile(params, masks, run, line, column, count, width, lanes, masked_column)
+        masked_column = column if way == _AT_END else masked_column
+        add_lines(
+            kind, lanes, rows, width, size, params, scratch, source, tables, load_i64(counts, 0),
+            weights, 1, -taps, 0, 1, sums, tile_bytes, 0, way, column, count,
+        )  # fmt: skip
+        for row in range(present):
+            part = sums + row * strip * size
+            if load_i64(counts, row + 1) > 0:
+                add_lines(
+                    kind, lanes, 1, width, size, params, scratch, source,
+                    tables + (row + 1) * load_i64(params, TABLE_BYTES), load_i64(counts, row + 1),
+                    weights, 1, 0, 0, 1, part, tile_bytes, 1, way, column, count,
+                )  # fmt: skip
+            if load_i64(params, IS_LONG):
+                settle_tile(kind, lanes, part, part + tile_bytes, width)
+            store_tile(kind, lanes, size, 1, params, part, strip * size, 1, group, bias, target, run)
+            store_i64(run, 3, load_i64(run, 3) + load_i64(params, ROW_STEP) * load_i64(params, OW))
+    return masked_column
+
+
+def _make_row_kernel(kind: str, size: int, lanes: int, rows: int, width: int, name: str) -> Any:
+    """Tile rows are output rows of the one channel of a group, `ROW_STEP` apart; weights are in their plain order."""
+    stamp = jit.source_stamp()
+
+    def stencil_rows(params, x, w, bias, out, scratch, task):
+        stamp  # noqa: B018 - a closure cell in the cache key
+        tables, counts = scratch + load_i64(params, TABLES), scratch + load_i64(params, COUNTS)
+        row_step, plane_block = load_i64(params, ROW_STEP), load_i64(params, PLANE_BLOCK)
+        row_sets, planes = row_step * load_i64(params, ROW_GROUPS), load_i64(params, PLANES)
+        chunks, chunk_pixels = load_i64(params, CHUNKS), load_i64(params, CHUNK_PIXELS)
+        height, depths = load_i64(params, OH), load_i64(params, OD)
+        listed, masked_column = -1, -1
+        index = task * load_i64(params, TASK_UNITS)
+        last = min(index + load_i64(params, TASK_UNITS), load_i64(params, UNITS))
+        # Planes of a block take turns at the same rows; all phases of one group of rows follow each other, so they find
+        # their samples in cache. Divisions cost as much as the products of a small unit: decode once, then count.
+        chunk, rest = index % chunks, index // chunks
+        turn, rest = rest % plane_block, rest // plane_block
+        row_set, rest = rest % row_sets, rest // row_sets
+        depth, first_plane = rest % depths, rest // depths * plane_block
+        while index < last:
+            plane = first_plane + turn
+            first_row = row_set // row_step * rows * row_step + row_set % row_step
+            present = 0
+            while present < rows and first_row + present * row_step < height:
+                present += 1
+            if present > 0 and plane < planes:
+                if depth * row_sets + row_set != listed:
+                    fill_row_tables(params, tables, counts, depth, first_row, rows, present)
+                    listed = depth * row_sets + row_set
+                masked_column = stencil_unit(
+                    kind, lanes, rows, width, size, params, x, w, bias, out, scratch, plane,
+                    depth * height + first_row, chunk * chunk_pixels, present, masked_column,
+                )  # fmt: skip
+            index += 1
+            chunk += 1
+            if chunk == chunks:
+                chunk, turn = 0, turn + 1
+            if turn == plane_block:
+                turn, row_set = 0, row_set + 1
+            if row_set == row_sets:
+                row_set, depth = 0, depth + 1
+            if depth == depths:
+                depth, first_plane = 0, first_plane + plane_block
+
+    return jit.callback(stencil_rows, name, KERNEL_ARGUMENTS)
+
+
 @cache
-def stencil_kernel(kind: str, vector_bytes: int, unit: int, rows: int, width: int) -> Any:
+def stencil_kernel(kind: str, vector_bytes: int, unit: int, rows: int, width: int, shares_rows: bool) -> Any:
     """The compiled kernel for one element kind, vector width, unit (2: complex) and tile."""
-    lanes = lanes_of(kind, vector_bytes)
+    lanes, size = lanes_of(kind, vector_bytes), int(kind[1:]) // 8
+    if shares_rows:
+        name = f"stencil_rows_{kind}_{rows}x{width * lanes}_{8 * vector_bytes}bit"
+        return _make_row_kernel(kind, size, lanes, rows, width, name)
     name = f"stencil_{kind}_{rows}x{width * lanes}_{'complex' if unit == 2 else 'real'}_{8 * vector_bytes}bit"
-    return _make_stencil_kernel(kind, int(kind[1:]) // 8, lanes, rows, width, unit, name)
+    return _make_channel_kernel(kind, size, lanes, rows, width, unit, name)
 
 
 def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int, rows: int, width: int) -> int:
     """Write the byte offsets of the scratch memory's parts into `params`; returns its size per worker."""
     lanes, size = lanes_of(kind, vector_bytes), int(kind[1:]) // 8
-    lines = int(params[GROUP_IN] * params[KD] * params[KH])
+    table = int(params[GROUP_IN] * params[KD] * params[KH]) * 16
     taps = min(int(params[KW]), CHAIN_TERMS)
-    lines_at_once = CHAIN_TERMS // taps
+    chain_lines, panel_lines = CHAIN_TERMS // taps, _PANEL_TERMS // taps
+    strip = width * lanes
+    chains = -(-table // 16 // chain_lines) * -(-int(params[KW]) // CHAIN_TERMS)
+    params[CHAIN_LINES], params[PANEL_LINES], params[TABLE_BYTES] = chain_lines, panel_lines, table
+    params[IS_LONG] = int(chains > PLAIN_CHAINS and kind[0] == "f")
     parts = (
-        (TABLE, lines * 16),
-        (PANEL_TABLE, lines_at_once * 16),
-        (PANEL, lines_at_once * taps * width * lanes * size),
-        (SUMS, int(params[GROUP_BLOCKS]) * rows * width * lanes * size),
-        (COLUMNS, taps * width * lanes * 8),
+        (TABLES, table * (rows + 1)),
+        (PANEL_TABLE, panel_lines * 16),
+        (PANEL, panel_lines * taps * strip * size),
+        (SUMS, 2 * int(params[GROUP_BLOCKS]) * rows * strip * size),
+        (COLUMNS, taps * strip * 8),
         (NO_ROWS, lanes * 8),
+        (MASKS, taps * width * 8),
         (RUN, 4 * 8),
+        (COUNTS, (rows + 1) * 8),
     )
     offset = 0
     for field, needed in parts:
