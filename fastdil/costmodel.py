@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
 #: Method -> feature -> nanoseconds per unit.
 NANOSECONDS: dict[str, dict[str, float]] = {
     "reference": {"call": 4000.0, "product": 2.0},
@@ -27,14 +29,19 @@ SERIAL_MACS = 1 << 20
 #: What a call costs that computes nothing.
 CALL_SECONDS = 5e-6
 
-#: Error that each precision allows, in eps of float32 times the largest ``conv(|x|, |w|)``.
-ERROR_LIMIT = {"highest": 8.0, "high": 2.0**-14 / 2.0**-23, "medium": 2.0**-6 / 2.0**-23}
+#: Relative error that the lower precisions allow; the highest allows 8 eps.
+_RELATIVE = {"high": 2.0**-14, "medium": 2.0**-6}
 
 
 def predict(method: str, features: Mapping[str, float]) -> float:
     """Seconds that `method` is predicted to take for this much work."""
     weights = NANOSECONDS[method]
     return 1e-9 * sum(weights[name] * amount for name, amount in features.items())
+
+
+def error_limit(precision: str, dtype: np.dtype) -> float:
+    """Error that a precision allows, in eps of the dtype times the largest ``conv(|x|, |w|)``."""
+    return max(8.0, _RELATIVE.get(precision, 0.0) / float(np.finfo(dtype).eps))
 
 
 def chain_error(chain: int, terms: int) -> float:

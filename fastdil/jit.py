@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 from fastdil._version import __version__
@@ -55,8 +56,8 @@ def _compile(decorator: Callable[..., Any], function: Callable, name: str, signa
         if name not in _compiled:
             try:
                 _compiled[name] = decorator(signature, cache=True, **options)(named(function, name))
-            except (OSError, RuntimeError) as error:
-                # No directory to write to, or a full disk: caching is a convenience, the result is not.
+            except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
+                # No directory to write to, a full disk, a damaged file: caching is a convenience, the result is not.
                 if isinstance(error, RuntimeError) and "cannot cache function" not in str(error):
                     raise
                 _compiled[name] = decorator(signature, cache=False, **options)(named(function, name))

@@ -150,7 +150,9 @@ def apply(
         result = np.empty(shape, dtype)
         runner.run(x, weights_for, bias, result)
         return result
-    if out is not None and out.dtype == dtype and out.dtype.isnative and out.flags.carray:
+    # A forced transform may find out on the way that it must refuse: nothing may be half-written then.
+    is_sure = not (runner.algorithms and runner.algorithms[-1].needs_tame_input)
+    if out is not None and is_sure and out.dtype == dtype and out.dtype.isnative and out.flags.carray:
         runner.run(x, weights_for, bias, out)
         return out
     result = np.empty(shape, dtype)

@@ -1,6 +1,6 @@
 """Run one method over the grid with every array against an unmapped page.
 
-Called as ``child_guard.py METHOD``. The case in progress is printed first, so that a crash names it.
+Called as ``child_guard.py METHOD DTYPE...``. The case in progress is printed first, so that a crash names it.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ class Guarded:
         return np.ndarray(shape, dtype, buffer=(ctypes.c_char * size).from_address(address))
 
 
-def main(method: str) -> None:
-    """All cases of the sample, float32, float64 and int8, arrays at either end."""
+def main(method: str, *dtypes: str) -> None:
+    """All cases of the sample in every dtype, arrays at either end."""
     largest = 1 << 22
     memory = [Guarded(largest) for _ in range(4)]
     ran = 0
-    for dtype in ("float32", "float64", "int8"):
+    for dtype in dtypes:
         for case in (*grid.SAMPLE, *(c for c in grid.CASES if c.group in ("width", "large"))):
             arrays = grid.data(case, dtype, "small")
             truth = naive.conv(*arrays, **case.args)
@@ -74,4 +74,4 @@ def main(method: str) -> None:
 
 if __name__ == "__main__":
     warnings.simplefilter("error")
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -81,7 +81,7 @@ def test_narrower_vectors(isa):
 @pytest.mark.parametrize("method", ["direct", "im2col"])
 @pytest.mark.parametrize("isa", ["avx2", "generic"])
 def test_narrower_vectors_stay_inside_their_arrays(isa, method):
-    run_child("child_guard.py", method, env={"FASTDIL_ISA": isa})
+    run_child("child_guard.py", method, "float32", env={"FASTDIL_ISA": isa})
 
 
 def test_small_workspace():
