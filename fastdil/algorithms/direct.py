@@ -175,6 +175,7 @@ class _Layout:
         return {
             "call": 1,
             "unit": self.units / threads,
+            "tile": self.units / self.chunks * (inside + at_ends) * blocks / threads,
             "cycle": costmodel.INTEGER_FACTOR.get(kind, 1.0) * steps * cycles * (inside + at_ends),
             "masked": steps * width * masked,
             "gather": steps / blocks * width * gathered,

@@ -131,6 +131,7 @@ class _Layout:
         """Amounts of work per thread."""
         problem = self.problem
         rows, _ = gemm.tile_shape(self.vector_bytes)
+        lanes = lanes_of(self.kind, self.vector_bytes)
         planes = problem.batch * problem.groups / threads
         chunks = -(-self.group_blocks // self.chunk_blocks)
         packed = [_packed_vectors(problem, region) for region in self.plan]
@@ -141,6 +142,7 @@ class _Layout:
         return {
             "call": 1,
             "task": self.tasks / threads,
+            "store": sum(region.pixels for region in self.plan) * problem.group_out * self.unit * planes / lanes,
             "fma": factor * (copies + gathers) / chunks * self.group_blocks * rows,
             "copy": copies,
             "gather": gathers,

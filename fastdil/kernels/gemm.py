@@ -53,9 +53,9 @@ from fastdil.workspace import ALIGNMENT
 BLOCK_TERMS = 192
 #: Terms that are summed in registers before they are added to the tile: equal terms then err by 6 eps, not 24.
 CHAIN_TERMS = 48
-#: Blocks of terms whose sums may be added plainly; beyond, `merge_tile` keeps what rounding loses. With the chain's own
+#: Chains that may be added plainly; beyond, `merge_tile` keeps what rounding loses between blocks. With the chain's own
 #: error that leaves every sum within the 8 eps that the contract allows.
-PLAIN_BLOCKS = 8
+PLAIN_CHAINS = 12
 
 #: This kernel's own parameters, after the geometry.
 (
@@ -196,19 +196,19 @@ def open_block(params, region, state, task, strip_pixels, lanes, unit):
     )
     width_taps = load_i64(region, R_W_HI) - load_i64(region, R_W_LO)
     group_in = load_i64(params, GROUP_IN)
-    taps_at_once = min(width_taps, BLOCK_TERMS)
-    lines_at_once = min(BLOCK_TERMS // taps_at_once, lines)
-    most_channels = BLOCK_TERMS // (lines_at_once * taps_at_once)
-    parts = (group_in + most_channels - 1) // most_channels  # equal parts: a short last one would waste its set-up
+    # A chain runs over the channels of one tap where there are enough of them: long inner loops, in equal parts.
+    parts = (group_in + CHAIN_TERMS - 1) // CHAIN_TERMS
     channels_at_once = (group_in + parts - 1) // parts
+    most_taps = BLOCK_TERMS // channels_at_once
+    taps_at_once = min(width_taps, most_taps)
+    lines_at_once = min(most_taps // taps_at_once, lines)
     store_i64(state, LINES, lines)
     store_i64(state, LINES_AT_ONCE, lines_at_once)
     store_i64(state, TAPS_AT_ONCE, taps_at_once)
     store_i64(state, CHANNELS_AT_ONCE, channels_at_once)
     several = lines * width_taps * group_in > lines_at_once * taps_at_once * channels_at_once
     store_i64(state, SEVERAL, 1 if several else 0)
-    terms = lines_at_once * taps_at_once * channels_at_once
-    store_i64(state, IS_LONG, 1 if lines * width_taps * group_in > PLAIN_BLOCKS * terms else 0)
+    store_i64(state, IS_LONG, 1 if lines * width_taps * group_in > PLAIN_CHAINS * CHAIN_TERMS else 0)
 
 
 @helper
@@ -259,20 +259,15 @@ def multiply_chain(kind, lanes, rows, width, used, weights, tap_offsets, taps, c
 
 @helper
 def multiply_tile(kind, lanes, rows, width, size, used, weights, tap_offsets, taps, channels, panel, tile, resume):
-    """All terms of a block for one tile, chain by chain: several taps at once, or a part of one tap's channels."""
+    """All terms of a block for one tile, chain by chain."""
     line = width * lanes * size
-    taps_at_once = max(CHAIN_TERMS // channels, 1)
-    parts = (channels + CHAIN_TERMS - 1) // CHAIN_TERMS
-    channels_at_once = (channels + parts - 1) // parts
+    taps_at_once = CHAIN_TERMS // channels
     for tap in range(0, taps, taps_at_once):
-        tap_count = min(taps_at_once, taps - tap)
-        for channel in range(0, channels, channels_at_once):
-            count = min(channels_at_once, channels - channel)
-            multiply_chain(
-                kind, lanes, rows, width, used, weights + channel * rows * size, tap_offsets + tap * 8, tap_count,
-                count, panel + (tap * channels + channel) * line, tile, resume,
-            )  # fmt: skip
-            resume = 1
+        multiply_chain(
+            kind, lanes, rows, width, used, weights, tap_offsets + tap * 8, min(taps_at_once, taps - tap), channels,
+            panel + tap * channels * line, tile, resume,
+        )  # fmt: skip
+        resume = 1
 
 
 @helper
