@@ -26,7 +26,7 @@ from fastdil.problem import Problem
 
 #: Outputs of one unit at most, so that a long signal is shared by all threads.
 _CHUNK_PIXELS = 4096
-#: Multiply-accumulates worth a task of their own: some ten microseconds.
+#: Multiply-accumulates worth a task of their own: several microseconds.
 _TASK_MACS = 1 << 19
 #: Depthwise planes are worked on together while their samples fit into a part of L2.
 _PLANES_BYTES = 1 << 18
@@ -90,10 +90,10 @@ class _Tile(NamedTuple):
 
 
 def _tile(problem: Problem) -> _Tile:
-    """Few sums leave the multiply-add units waiting, many run out of registers; see `docs/performance.md`.
+    """Few sums leave the multiply-add units waiting, many run out of registers.
 
-    Two output rows share their lines wherever a kernel of three or more rows has a single output: per vector that takes
-    1.2 cycles a tap instead of 2.1 with unaligned loads. Four rows won 7 % at 31 x 31 and lost below 15 x 15.
+    Two output rows share their lines of samples wherever a kernel of three or more rows has a single output; unaligned
+    loads are what bounds these kernels. Figures in `docs/performance.md`.
     """
     unit = 2 if problem.dtype.kind == "c" else 1
     vector_bytes = machine().vector_bytes

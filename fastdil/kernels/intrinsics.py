@@ -4,8 +4,7 @@ This is the only module that imports llvmlite. Addresses are plain 64-bit intege
 of `KINDS`. Every intrinsic takes its kind and its tile sizes as compile-time literals, so a kernel closes over a few
 ints and strings and one source serves AVX-512, AVX2 and narrower machines.
 
-Auto-vectorised loops were tried first: LLVM keeps at most a few accumulators of such loops in registers and reached
-a quarter of the FMA peak; explicit vector values as phi nodes reach nine tenths.
+Vectors are written out, not left to auto-vectorisation, so that a register tile is what its kernel says it is.
 """
 
 from __future__ import annotations
@@ -421,8 +420,8 @@ def finish_complex_row(typingctx, kind, lanes, target, by_real, by_imaginary, co
 def _optional_bias(vectors: Vectors, address: ir.Value, mapped: ir.Value, period: int) -> ir.Value:
     """The `period` elements at `address` repeated over a vector, or zeros where the address is 0.
 
-    Without a bias the masked load goes to a `mapped` address: even with no lane on, one to address 0 takes a
-    microcode assist of some 200 cycles.
+    Without a bias the masked load goes to a `mapped` address: even with no lane on, one to address 0 takes a microcode
+    assist; a sixth of the time of a depthwise 3 x 3 layer went there.
     """
     builder = vectors.builder
     present = builder.icmp_signed("!=", address, constant(0))
