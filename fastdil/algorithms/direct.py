@@ -166,7 +166,6 @@ class _Layout:
         cycles = max(rows * width / 2, (2 * width + rows) / 2, 4)
         if self.shares_rows:  # the first and the last line are read by one of the two rows only
             cycles *= 1 + 1 / problem.kernel[1]
-        kind = element_kind(problem)
         is_gathered = problem.stride[2] > 1
         padded_by_index = problem.padding_mode != "zeros"
         gathered = inside + at_ends if is_gathered else at_ends if padded_by_index else 0
@@ -176,7 +175,7 @@ class _Layout:
             "call": 1,
             "unit": self.units / threads,
             "tile": self.units / self.chunks * (inside + at_ends) * blocks / threads,
-            "cycle": costmodel.INTEGER_FACTOR.get(kind, 1.0) * steps * cycles * (inside + at_ends),
+            "cycle": steps * cycles * (inside + at_ends),
             "masked": steps * width * masked,
             "gather": steps / blocks * width * gathered,
             "byte": problem.dtype.itemsize * elements / threads,
