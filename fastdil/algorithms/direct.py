@@ -92,8 +92,8 @@ class _Tile(NamedTuple):
 def _tile(problem: Problem) -> _Tile:
     """Few sums leave the multiply-add units waiting, many run out of registers.
 
-    Two output rows share their lines of samples wherever a kernel of three or more rows has a single output; unaligned
-    loads are what bounds these kernels. Figures in `docs/performance.md`.
+    Two or four output rows share their lines of samples wherever a kernel of three or more rows has a single output;
+    unaligned loads are what bounds these kernels. Figures in `docs/performance.md`.
     """
     unit = 2 if problem.dtype.kind == "c" else 1
     vector_bytes = machine().vector_bytes
@@ -106,6 +106,8 @@ def _tile(problem: Problem) -> _Tile:
         and height_step % stride == 0
         and problem.out_size[1] > height_step // stride
     ):
+        if wide and problem.kernel[1] >= 5 and problem.out_size[1] >= 4 * height_step // stride:
+            return _Tile(4, _narrowed(4, problem.out_size[2], lanes), True)
         return _Tile(2, _narrowed(6 if wide else 4, problem.out_size[2], lanes), True)
     widths = {1: 8, 2: 6, 4: 4, 8: 3} if wide else {1: 8, 2: 4, 4: 2}
     rows = next((rows for rows in widths if rows >= problem.group_out * unit), max(widths))
@@ -164,8 +166,9 @@ class _Layout:
         steps = lines * problem.kernel[2] * blocks / threads  # of one tile column
         # What bounds a step: two multiply-adds a cycle; two loads, where unaligned samples take two; a latency of four.
         cycles = max(rows * width / 2, (2 * width + rows) / 2, 4)
-        if self.shares_rows:  # the first and the last line are read by one of the two rows only
-            cycles *= 1 + 1 / problem.kernel[1]
+        if self.shares_rows:  # the first and the last lines are read by some of the rows only, one row at a time
+            alone = rows * (rows - 1) * (2 * width + 1) / 2
+            cycles = ((problem.kernel[1] - rows + 1) * cycles + alone) / problem.kernel[1]
         is_gathered = problem.stride[2] > 1
         padded_by_index = problem.padding_mode != "zeros"
         gathered = inside + at_ends if is_gathered else at_ends if padded_by_index else 0
