@@ -384,6 +384,11 @@ class Problem:
         return tuple(windows)  # type: ignore[return-value]
 
     @property
+    def unit(self) -> int:
+        """Real numbers in one sample: 2 if complex."""
+        return 2 if self.dtype.kind == "c" else 1
+
+    @property
     def group_in(self) -> int:
         """Input channels per group."""
         return self.in_channels // self.groups

@@ -62,7 +62,7 @@ def pack_weights(problem: Problem, w: np.ndarray, rows: int, *, taps_first: bool
     from fastdil.kernels.pack import weight_packer
 
     kind = element_kind(problem)
-    unit = 2 if problem.dtype.kind == "c" else 1
+    unit = problem.unit
     group_rows, channels, taps = problem.group_out * unit, problem.group_in, problem.taps
     blocks = -(-group_rows // rows)
     steps = (rows, channels * rows) if taps_first else (taps * rows, rows)
@@ -76,4 +76,4 @@ def pack_weights(problem: Problem, w: np.ndarray, rows: int, *, taps_first: bool
 
 def block_tail(problem: Problem, rows: int) -> int:
     """Blocks of `rows` real output rows that one group needs."""
-    return -(-problem.group_out * (2 if problem.dtype.kind == "c" else 1) // rows)
+    return -(-problem.group_out * problem.unit // rows)

@@ -69,7 +69,7 @@ class Direct:
         params[STRIDES] = real_strides(problem, x_strides)
         params[ACTIVATE] = activation_address(problem)
         params[stencil.SKIP_PADDING] = int(finite)
-        unit = 2 if problem.dtype.kind == "c" else 1
+        unit = problem.unit
         kind, vector_bytes = element_kind(problem), machine().vector_bytes
         kernel = stencil.stencil_kernel(kind, vector_bytes, unit, layout.rows, layout.width, layout.shares_rows)
         address, skip = kernel.address, crop_bytes(problem, x_strides)
@@ -95,7 +95,7 @@ def _tile(problem: Problem) -> _Tile:
     Two or four output rows share their lines of samples wherever a kernel of three or more rows has a single output;
     unaligned loads are what bounds these kernels. Figures in `docs/performance.md`.
     """
-    unit = 2 if problem.dtype.kind == "c" else 1
+    unit = problem.unit
     vector_bytes = machine().vector_bytes
     lanes = lanes_of(element_kind(problem), vector_bytes)
     wide = vector_bytes == 64  # 32 registers, else 16
@@ -128,7 +128,7 @@ class _Layout:
         self.problem = problem
         kind, vector_bytes = element_kind(problem), machine().vector_bytes
         self.rows, self.width, self.shares_rows = _tile(problem)
-        unit = 2 if problem.dtype.kind == "c" else 1
+        unit = problem.unit
         self.strip = self.width * lanes_of(kind, vector_bytes) // unit
         depth, height, width = problem.out_size
         chunk = min(max(_CHUNK_PIXELS // self.strip, 1) * self.strip, max(width, 1))

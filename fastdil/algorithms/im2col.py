@@ -62,7 +62,7 @@ class Im2col:
         params = layout.params.copy()
         params[STRIDES] = real_strides(problem, x_strides)
         params[ACTIVATE] = activation_address(problem)
-        unit = _unit(problem)
+        unit = problem.unit
         kernel = gemm.gemm_kernel(element_kind(problem), machine().vector_bytes, unit)
         address, skip = kernel.address, crop_bytes(problem, x_strides)
 
@@ -76,7 +76,7 @@ class Im2col:
 def _cut(problem: Problem, finite: bool) -> list[regions.Region]:
     if not finite or problem.padding_mode != "zeros":
         return [regions.Region(tuple(regions.whole(problem, axis)[0] for axis in range(3)))]
-    weights, rows = costmodel.NANOSECONDS["im2col"], problem.group_out * _unit(problem)
+    weights, rows = costmodel.NANOSECONDS["im2col"], problem.group_out * problem.unit
 
     def cost(region: regions.Region) -> float:
         copies, gathers = _packed_vectors(problem, region)
@@ -87,16 +87,12 @@ def _cut(problem: Problem, finite: bool) -> list[regions.Region]:
     return regions.cut(problem, cost)
 
 
-def _unit(problem: Problem) -> int:
-    return 2 if problem.dtype.kind == "c" else 1
-
-
 def _packed_vectors(problem: Problem, region: regions.Region) -> tuple[float, float]:
     """Vectors of one channel that are copied and gathered for a region, all taps together."""
     lanes = lanes_of(element_kind(problem), machine().vector_bytes)
     first, last = region.bands[2].outputs
-    reals = (last - first) * _unit(problem)
-    vectors = -(-region.pixels * _unit(problem) // lanes) * region.taps
+    reals = (last - first) * problem.unit
+    vectors = -(-region.pixels * problem.unit // lanes) * region.taps
     # A vector that spans two rows is gathered, and so is every one of a strided row.
     gathered = 1.0 if problem.stride[2] > 1 else 0.0 if reals % lanes == 0 else min(1.0, lanes / reals)
     return vectors * (1 - gathered), vectors * gathered
@@ -108,7 +104,7 @@ class _Layout:
     def __init__(self, problem: Problem, plan: list[regions.Region], threads: int):
         self.problem, self.plan = problem, plan
         self.kind, self.vector_bytes = element_kind(problem), machine().vector_bytes
-        self.unit = _unit(problem)
+        self.unit = problem.unit
         rows, width = gemm.tile_shape(self.vector_bytes)
         self.strip_pixels = width * lanes_of(self.kind, self.vector_bytes) // self.unit
         self.group_blocks = block_tail(problem, rows)

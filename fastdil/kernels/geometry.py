@@ -59,7 +59,7 @@ def fill(problem: Problem, extra: int) -> np.ndarray:
         problem.group_in,
         problem.group_out,
         MODES[problem.padding_mode],
-        2 if problem.dtype.kind == "c" else 1,
+        problem.unit,
         int(problem.activation == "relu"),
         0,
     ]
