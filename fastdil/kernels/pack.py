@@ -33,7 +33,7 @@ from fastdil.kernels.geometry import (
     XW,
     source_index,
 )
-from fastdil.kernels.intrinsics import OUTSIDE, copy_vectors, load_i64, store_i64
+from fastdil.kernels.intrinsics import OUTSIDE, copy_vectors, fill_ramp, load_i64, store_i64
 
 # Parameters of the weight packer.
 (W_ROWS, W_GROUP_ROWS, W_CHANNELS, W_TAPS, W_CHANNEL_STEP, W_TAP_STEP, W_UNIT, W_BLOCKS) = range(8)
@@ -64,6 +64,9 @@ def fill_columns(params, target, out_width, count, tap):
     unit, step, size = load_i64(params, UNIT), load_i64(params, XW), load_i64(params, NW)
     mode, stride = load_i64(params, MODE), load_i64(params, SW)
     position = out_width * stride + tap * load_i64(params, DW) - load_i64(params, LW)
+    if mode == 0 and unit == 1:
+        fill_ramp(target, count, position, stride, size, step)
+        return
     for index in range(count):
         source = source_index(position + index * stride, size, mode)
         for part in range(unit):
