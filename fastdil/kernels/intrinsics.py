@@ -359,6 +359,39 @@ def copy_runs(typingctx, kind, lanes, width, target, target_step, source, source
 
 
 @intrinsic(prefer_literal=True)
+def interleave_rows(typingctx, kind, lanes, rows, target, source, row_step, present, count):
+    """Transpose: write the first `count` elements of each of `rows` rows, column by column.
+
+    `rows` is a power of two; rows from `present` on count as zeros. Room for ``lanes * rows`` elements is overwritten.
+    """
+    kind_name, lane_count, row_count = literals(kind, lanes, rows)
+
+    def codegen(context, builder, signature, args):
+        target, source, row_step, present, count = args[3:]
+        vectors = Vectors(builder, kind_name, lane_count)
+
+        def load(row):
+            is_present = builder.icmp_signed(">", present, constant(row))
+            # An empty mask on an address that may not be mapped takes a microcode assist.
+            at = builder.select(is_present, builder.add(source, builder.mul(row_step, constant(row))), source)
+            return vectors.load_masked(at, vectors.first_lanes(builder.select(is_present, count, constant(0))))
+
+        def interleave(values):
+            if len(values) == 1:
+                return values[0]
+            even, odd = interleave(values[::2]), interleave(values[1::2])
+            length = even.type.count
+            order = [i // 2 + i % 2 * length for i in range(2 * length)]
+            return builder.shuffle_vector(even, odd, ir.Constant(ir.VectorType(I32, 2 * length), order))
+
+        columns = interleave([load(row) for row in range(row_count)])
+        vectors.store(columns, target)
+        return context.get_dummy_value()
+
+    return returns(types.void, (kind, lanes, rows, target, source, row_step, present, count)), codegen
+
+
+@intrinsic(prefer_literal=True)
 def gather_vectors(typingctx, kind, lanes, target, target_step, source, source_step, count, rows, columns):
     """`count` times: gather one vector at element offsets ``rows[i] + columns[i]``; `OUTSIDE` gives zero.
 
