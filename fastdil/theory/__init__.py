@@ -18,6 +18,13 @@ _HOME = {
     **dict.fromkeys(
         ("Layer", "Pool", "Transposed", "Upsample", "effective_kernel_size", "output_size", "tap_positions"), "layers"
     ),
+    **dict.fromkeys(("ReceptiveField", "receptive_field", "receptive_fields"), "receptive"),
+    **dict.fromkeys(("Node", "receptive_field_graph"), "graphs"),
+    "path_counts": "paths",
+    **dict.fromkeys(("Coverage", "coverage", "gridding_gcd", "hdc_check", "is_hole_free", "is_uniform"), "gridding"),
+    **dict.fromkeys(
+        ("checkerboard_frequency", "checkerboard_period", "input_read_fraction", "phase_sequence"), "phases"
+    ),
 }
 
 __all__ = [*_HOME]
@@ -36,6 +43,8 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from fastdil.theory.graphs import Node, receptive_field_graph
+    from fastdil.theory.gridding import Coverage, coverage, gridding_gcd, hdc_check, is_hole_free, is_uniform
     from fastdil.theory.layers import (
         Layer,
         Pool,
@@ -45,3 +54,6 @@ if TYPE_CHECKING:
         output_size,
         tap_positions,
     )
+    from fastdil.theory.paths import path_counts
+    from fastdil.theory.phases import checkerboard_frequency, checkerboard_period, input_read_fraction, phase_sequence
+    from fastdil.theory.receptive import ReceptiveField, receptive_field, receptive_fields
