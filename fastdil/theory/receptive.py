@@ -111,7 +111,8 @@ def receptive_fields(layers: Iterable[AnyLayer]) -> list[ReceptiveField]:
             track, phased = track.through(layer), phased or layer.transposed
             column.append(axis_field(track, axis[:count] if phased else None))
         columns.append(column)
-    return [joined(row, is_per_axis(stack)) for row in zip(*columns, strict=True)]
+    as_tuple = is_per_axis(stack)
+    return [joined(row, as_tuple) for row in zip(*columns, strict=True)]
 
 
 def axis_field(track: Track, phased: Sequence[AxisLayer] | None) -> ReceptiveField:
