@@ -101,7 +101,7 @@ def receptive_field_graph(
     >>> receptive_field_graph({"a": (odd, "input"), "b": (even, "input"), "sum": ("add", ["a", "b"])})
     Traceback (most recent call last):
     ...
-    ValueError: nodes['sum']=('a', 'b'): expected branches aligned at the centre, but 'a' is centred on 0 and 'b' on 1/2
+    ValueError: nodes['sum']=('a', 'b'): expected branches aligned at the centre, but 'a' has it at 0 and 'b' at 1/2
     """
     one_of("align", align, ("auto", *ANCHORS, "none"))
     steps = _used(_sorted(_parse(nodes)), output)
@@ -158,6 +158,8 @@ def _step(node: Node, before: str) -> _Step:
     else:
         layers = parse_layers([node.layer] if isinstance(node.layer, AnyLayer) else node.layer)
     inputs = before if node.inputs is None else node.inputs
+    if not isinstance(inputs, Iterable):
+        raise bad_type(label, inputs, "the name of a node, or several")
     names = (inputs,) if isinstance(inputs, str) else tuple(inputs)
     if not names or not all(isinstance(name, str) for name in names):
         raise bad_value(label, inputs, "the names of the nodes it reads, at least one")
@@ -250,12 +252,11 @@ def _junction(step: _Step, branches: Sequence[tuple[str, Track]], anchor: str) -
                 f"paddings in numbers: with a stride and 'same', where {unknown!r} looks depends on the input's size",
             )
         if anchor != "none" and _point(reference, anchor) != _point(other, anchor):
-            verb = "is centred" if anchor == "centre" else f"{anchor}s"
             raise bad_value(
                 label,
                 step.inputs,
-                f"branches aligned at the {anchor}, but {name!r} {verb} on {_point(reference, anchor)} and "
-                f"{other_name!r} on {_point(other, anchor)}",
+                f"branches aligned at the {anchor}, but {name!r} has it at {_point(reference, anchor)} and "
+                f"{other_name!r} at {_point(other, anchor)}",
             )
     if not others:
         return reference
