@@ -36,7 +36,7 @@ class Track(NamedTuple):
     width: Rational = 0
 
     def through(self, layer: AxisLayer) -> Track:
-        """The track behind one more layer (Araujo et al. 2019, section 2; transposed layers by the inverse map)."""
+        """The track behind one more layer (Araujo et al. 2019); a transposed one maps the other way."""
         lo = layer.pad_lo()
         if layer.transposed:
             stride = unit = simplest(Fraction(self.stride) / layer.stride)
