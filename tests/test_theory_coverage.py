@@ -207,7 +207,7 @@ def test_outputs_that_read_nothing():
 
 
 def paper_m2(rates) -> int:
-    """Wang et al. 2018, equation 2, as it is written."""
+    """Wang et al. 2018, as it is written."""
 
     def m(i):
         return (
@@ -297,6 +297,20 @@ def test_outer_products_beyond_64_bits():
     counts = path_counts([Layer((2, 2))] * 40)
     assert counts.dtype == object
     assert counts[20, 20] == math.comb(40, 20) ** 2
+
+
+def test_fields_that_no_memory_holds():
+    """Questions that need no list of positions are answered for any size; the others are refused in words."""
+    layers = [Layer(3, dilation=2**40), Layer(3)]
+    assert gridding_gcd(layers) == 1
+    assert not is_hole_free(layers)
+    for function in (path_counts, coverage):
+        with pytest.raises(ValueError, match=r"^layers=.*at most 268435456 positions, not 2199023255555"):
+            function(layers)
+    wide = [Layer((2**20, 2**20))]
+    assert coverage(wide).fraction == 1
+    with pytest.raises(ValueError, match="at most 268435456 positions, not 1099511627776"):
+        path_counts(wide)
 
 
 def seconds(function, layers) -> float:

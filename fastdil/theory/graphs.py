@@ -30,7 +30,8 @@ class Node(NamedTuple):
     layer : layer, sequence of layers, "add", "concat" or None
         What the node does. A sequence is a stack. None works on each sample alone (an activation, a normalisation).
     inputs : str or sequence of str, optional
-        The nodes it reads, ``"input"`` for the graph's input. None: the node before it in the list.
+        The nodes it reads, ``"input"`` for the graph's input. None: the node before it in the list (the
+        first node: the input).
     """
 
     name: str

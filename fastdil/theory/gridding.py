@@ -13,7 +13,7 @@ from fastdil.errors import bad_type, bad_value
 from fastdil.problem import as_int
 from fastdil.theory.footprint import Footprint, has_phases, stack_footprint, stack_period
 from fastdil.theory.layers import AnyLayer, AxisLayer, is_per_axis, parse_layers, per_axis_result, stack_axes
-from fastdil.theory.paths import axis_counts, axis_profile, axis_support, combs, count_dtype
+from fastdil.theory.paths import axis_counts, axis_profile, axis_support, check_size, combs, count_dtype
 
 
 class Coverage(NamedTuple):
@@ -142,7 +142,7 @@ def coverage(layers: Iterable[AnyLayer], output: int = 0) -> Coverage:
     Raises
     ------
     TypeError, ValueError
-        If `layers` is no stack.
+        If `layers` is no stack, or its field has more than 2**28 positions on an axis.
 
     Notes
     -----
@@ -162,7 +162,9 @@ def coverage(layers: Iterable[AnyLayer], output: int = 0) -> Coverage:
     """
     stack = parse_layers(layers)
     at = as_int("output", output, 0)
-    found = [_cover(axis, at) for axis in stack_axes(stack)]
+    axes = stack_axes(stack)
+    check_size(stack, axes)
+    found = [_cover(axis, at) for axis in axes]
     as_tuple = is_per_axis(stack)
     spread, room = 0.0, math.prod(axis.size for axis in found)
     for axis in found:  # the mean square of a product of independent counts is the product of their mean squares
@@ -286,7 +288,7 @@ def hdc_check(dilations: Iterable[int], kernel_size: int) -> tuple[bool, int]:
 
     Notes
     -----
-    Wang et al., "Understanding convolution for semantic segmentation", WACV 2018, equation 2. The test is not exact: it
+    Wang et al., "Understanding convolution for semantic segmentation", WACV 2018. The test is not exact: it
     passes (2, 2, 2), which sees 7 of 13 positions.
 
     Examples

@@ -15,11 +15,14 @@ from functools import reduce
 import numpy as np
 
 from fastdil.errors import bad_value
-from fastdil.theory.footprint import has_phases, stack_footprint
+from fastdil.theory.footprint import Track, has_phases, stack_footprint
 from fastdil.theory.layers import AnyLayer, AxisLayer, Sizes, is_per_axis, parse_layers, parse_sizes, stack_axes
 
 #: Counts are at most the product of the kernels; from here on they are Python integers.
 _TOO_MANY = 2**63
+
+#: Positions listed at most: 2 GiB of counts.
+_LARGEST_FIELD = 2**28
 
 #: A kernel size and its dilation in input pixels.
 Comb = tuple[int, int]
@@ -57,6 +60,14 @@ def _shifted_sum(values: np.ndarray, others: np.ndarray, shift: int) -> np.ndarr
 def path_number(axis: Sequence[AxisLayer]) -> int:
     """All paths to one output of a stack without upsampling: the product of the kernel sizes. A bound with it."""
     return math.prod(layer.kernel for layer in axis)
+
+
+def check_size(layers: Sequence[AnyLayer], axes: Sequence[Sequence[AxisLayer]], together: bool = False) -> None:
+    """Refuse a stack whose field is too large to list, on one axis or all of them `together`."""
+    sizes = [math.ceil(reduce(Track.through, axis, Track()).width) + 1 for axis in axes]
+    size = math.prod(sizes) if together else max(sizes)
+    if size > _LARGEST_FIELD:
+        raise bad_value("layers", layers, f"a receptive field of at most {_LARGEST_FIELD} positions, not {size}")
 
 
 def count_dtype(axis: Sequence[AxisLayer]) -> type:
@@ -141,7 +152,7 @@ def path_counts(layers: Iterable[AnyLayer], output: Sizes = 0) -> np.ndarray:
     Raises
     ------
     TypeError, ValueError
-        If `layers` is no stack or `output` does not fit.
+        If `layers` is no stack, its field has more than 2**28 positions, or `output` does not fit.
 
     See Also
     --------
@@ -168,6 +179,7 @@ def path_counts(layers: Iterable[AnyLayer], output: Sizes = 0) -> np.ndarray:
     """
     stack = parse_layers(layers)
     axes = stack_axes(stack)
+    check_size(stack, axes, together=True)
     index = parse_sizes("output", output, least=0)
     if isinstance(index, tuple) and not (is_per_axis(stack) and len(index) == len(axes)):
         raise bad_value("output", output, "one integer, or one per spatial axis of the layers")
