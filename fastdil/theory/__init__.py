@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 #: Public name -> module of this package that holds it.
 _HOME = {
-    **dict.fromkeys(
-        ("Layer", "Pool", "Transposed", "Upsample", "effective_kernel_size", "output_size", "tap_positions"), "layers"
-    ),
+    **dict.fromkeys(("Layer", "Pool", "Transposed", "Upsample"), "layers"),
+    **dict.fromkeys(("effective_kernel_size", "output_size", "tap_positions"), "geometry"),
     **dict.fromkeys(("ReceptiveField", "receptive_field", "receptive_fields"), "receptive"),
     **dict.fromkeys(("Node", "receptive_field_graph"), "graphs"),
     "path_counts": "paths",
@@ -43,17 +42,10 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from fastdil.theory.geometry import effective_kernel_size, output_size, tap_positions
     from fastdil.theory.graphs import Node, receptive_field_graph
     from fastdil.theory.gridding import Coverage, coverage, gridding_gcd, hdc_check, is_hole_free, is_uniform
-    from fastdil.theory.layers import (
-        Layer,
-        Pool,
-        Transposed,
-        Upsample,
-        effective_kernel_size,
-        output_size,
-        tap_positions,
-    )
+    from fastdil.theory.layers import Layer, Pool, Transposed, Upsample
     from fastdil.theory.paths import path_counts
     from fastdil.theory.phases import checkerboard_frequency, checkerboard_period, input_read_fraction, phase_sequence
     from fastdil.theory.receptive import ReceptiveField, receptive_field, receptive_fields
