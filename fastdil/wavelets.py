@@ -16,8 +16,9 @@ from fastdil.errors import bad_type, bad_value
 from fastdil.padding import MODES
 from fastdil.plans import as_array
 from fastdil.problem import as_int, one_of
+from fastdil.workspace import borrowed
 
-#: Named scaling functions. The B3 spline: Starck and Murtagh (2006), section 2.3; Haar from the past: Murtagh et al. (2004).
+#: Named scaling functions: the cubic and the linear B-spline, and the mean of two samples.
 _SCALINGS = {
     "b3": (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16),
     "linear": (1 / 4, 2 / 4, 1 / 4),
@@ -125,25 +126,22 @@ def _transform(
     """Fill `coefficients`. Smoothed planes take turns in the last one and in a spare, so that the last stays there."""
     from fastdil.kernels.atrous import smoothing_passes
 
-    levels = len(coefficients) - 1
-    weights = _weights(taps)
-    spare = np.empty_like(x) if levels > 1 else None
-    between = None
-    plane = x
-    for level in range(levels):
-        dilations = tuple(_dilation(level, x.shape[axis], mode) for axis in axes)
-        passes = smoothing_passes(x.shape, x.dtype, axes, dilations, len(taps), mode, threads)
-        if len(passes) > 1 and between is None:
-            between = np.empty_like(x)
-        detail, smoothed = coefficients[level], (coefficients[-1] if (levels - level) % 2 else spare)
-        source = plane
-        for left, one in zip(range(len(passes) - 1, -1, -1), passes, strict=True):
-            # Unfinished planes take turns in `between` and where the detail will be; the last reads the former.
-            target = smoothed if left == 0 else between if left % 2 else detail
-            addresses = (source.ctypes.data, weights.ctypes.data, plane.ctypes.data, target.ctypes.data)
-            one.run(addresses, detail.ctypes.data if left == 0 else 0, threads)
-            source = target
-        plane = smoothed
+    levels, weights = len(coefficients) - 1, _weights(taps)
+    planes = [plane.ctypes.data for plane in coefficients]
+    before = x.ctypes.data
+    with borrowed(x.nbytes if levels > 1 else 0) as spare, borrowed(x.nbytes if len(axes) > 1 else 0) as between:
+        for level in range(levels):
+            dilations = tuple(_dilation(level, x.shape[axis], mode) for axis in axes)
+            passes = smoothing_passes(x.shape, x.dtype, axes, dilations, len(taps), mode, threads)
+            smoothed = planes[-1] if (levels - level) % 2 else spare
+            source = before
+            for left, one in zip(range(len(passes) - 1, -1, -1), passes, strict=True):
+                # Unfinished planes take turns in `between` and where the detail will be; the last pass reads `between`.
+                target = smoothed if left == 0 else between if left % 2 else planes[level]
+                detail = planes[level] if left == 0 else 0
+                one.run((source, weights.ctypes.data, before, target), detail, threads)
+                source = target
+            before = smoothed
 
 
 def _weights(taps: np.ndarray) -> np.ndarray:
@@ -354,7 +352,7 @@ def noise_gains(taps: np.ndarray, levels: int, axes: int) -> np.ndarray:
     (f_{j+1} . f_{j+1})^n`` for n axes. All three are found from r_j at multiples of 2**j, which is as short as
     the taps: ``s_{j+1}[k] = sum over l of R[l] s_j[2 k + l]``, where R is the autocorrelation of the taps.
 
-    >>> noise_gains(np.array([1, 4, 6, 4, 1]) / 16, 4, 2).round(3)  # Starck and Murtagh (2006), table 2.2
+    >>> noise_gains(np.array([1, 4, 6, 4, 1]) / 16, 4, 2).round(3)
     array([0.891, 0.201, 0.086, 0.041])
     """
     count = len(taps)
