@@ -1,7 +1,6 @@
 """Weighted sums of whole rows: the vector arithmetic of `fastdil.kernels.atrous`.
 
-Plain loops that LLVM vectorises would need its leave to reorder (see `fastdil.jit`); here every lane is an output of its
-own, and its terms are added in the order in which they are listed.
+Every lane is an output of its own, and its terms are added in the order in which they are listed.
 """
 
 from __future__ import annotations
