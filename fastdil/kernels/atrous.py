@@ -138,7 +138,7 @@ def smooth_ends(kind, lanes, unrolled, size, params, scratch, line, weights, fir
         here = first * bytes_each
         smooth_vectors(
             kind, lanes, unrolled, out + here, line + here, scratch, taps - 1, weights, count * unit, previous + here,
-            detail + here if detail != 0 else 0,
+            detail + here if detail != 0 else 0, 0,
         )  # fmt: skip
         first += count
 
@@ -163,7 +163,7 @@ def smooth_along(kind, lanes, unrolled, size, params, scratch, line, weights, be
                 store_i64(scratch, tap if tap < centre else tap - 1, line + here + (tap - centre) * step)
         smooth_vectors(
             kind, lanes, unrolled, out + here, line + here, scratch, taps - 1, weights, (right - left) * unit,
-            previous + here, detail + here if detail != 0 else 0,
+            previous + here, detail + here if detail != 0 else 0, 0,
         )  # fmt: skip
     smooth_ends(kind, lanes, unrolled, size, params, scratch, line, weights, right, end, previous, out, detail)
 
@@ -192,6 +192,14 @@ def row_in_turn(turn, rows, dilation):
     return longer + turn // each + turn % each * dilation
 
 
+@helper
+def newest_row(params, turn):
+    """The last of the sources of the row at this turn: the one that no row before it has read."""
+    rows, across = load_i64(params, ROWS), load_i64(params, ACROSS)
+    row = row_in_turn(min(turn, rows - 1), rows, across)
+    return min(row + (load_i64(params, TAPS) - 1 - load_i64(params, CENTRE)) * across, rows - 1)
+
+
 @cache
 def smoother(kind: str, unrolled: int) -> Any:
     """The kernel for one element kind, ``"f32"`` or ``"f64"``, and one number of terms (0: any)."""
@@ -218,16 +226,18 @@ def smoother(kind: str, unrolled: int) -> Any:
             here = (first + row) * width * size
             line = x + here
             if across >= 0:
-                list_rows(size, params, scratch, x + (first * width + begin) * size, row)
+                group = x + (first * width + begin) * size
+                list_rows(size, params, scratch, group, row)
+                ahead = group + newest_row(params, turn + 1) * width * size
                 part = begin * size
                 if along >= 0:
                     target = scratch + load_i64(params, LINE)
-                    smooth_vectors(kind, lanes, unrolled, target, line, scratch, terms, w, count, 0, 0)
+                    smooth_vectors(kind, lanes, unrolled, target, line, scratch, terms, w, count, 0, 0, ahead)
                     line = target
                 else:
                     smooth_vectors(
                         kind, lanes, unrolled, out + here + part, line + part, scratch, terms, w, count,
-                        previous + here + part, detail + here + part if detail != 0 else 0,
+                        previous + here + part, detail + here + part if detail != 0 else 0, ahead,
                     )  # fmt: skip
             if along >= 0:
                 smooth_along(

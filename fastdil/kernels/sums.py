@@ -23,7 +23,7 @@ class _Step:
 
     def __init__(self, vectors: Vectors, unrolled: int, operands: tuple):
         self.vectors, self.integers = vectors, Vectors(vectors.builder, "i64", 1)
-        self.out, self.centre, self.table, self.terms, self.weights, self.previous, self.detail = operands
+        self.out, self.centre, self.table, self.terms, self.weights, self.previous, self.detail, self.ahead = operands
         self.gain = vectors.splat(vectors.load_scalar(self.weights))
         self.fixed = [self._term(constant(term)) for term in range(unrolled)]
 
@@ -38,6 +38,9 @@ class _Step:
         vectors, builder = self.vectors, self.vectors.builder
         places = [builder.add(at, constant(v * vectors.lanes)) for v in range(width)]
         centres = _load(vectors, self.centre, places, mask)
+        if self.ahead is not None:
+            for place in places:
+                vectors.prefetch(vectors.at(self.ahead, place))
 
         def add(term: tuple, sums: list) -> list:
             source, weight = term
@@ -93,7 +96,7 @@ def _each_tile(vectors: Vectors, count, tile) -> None:
 
 @intrinsic(prefer_literal=True)
 def smooth_vectors(
-    typingctx, kind, lanes, unrolled, out, centre, table, terms, weights, count, previous, detail
+    typingctx, kind, lanes, unrolled, out, centre, table, terms, weights, count, previous, detail, ahead
 ):  # fmt: skip
     """``out = g * centre + sum over t of weights[1 + t] * (table[t] - centre)`` for `count` elements, g = weights[0].
 
@@ -101,16 +104,19 @@ def smooth_vectors(
 
     Differences, so that a constant passes unchanged where g is 1: sums of products round, and the details of a flat
     region would be noise of some eps instead of zero. `unrolled` is the number of terms, or 0 for any number.
+    `ahead` is an address where the next call will read `count` elements that are not in the cache, or a constant 0.
     """
     kind_name, lane_count, fixed = literals(kind, lanes, unrolled)
 
     def codegen(context, builder, signature, args):
-        out, centre, table, terms, weights, count, previous, detail = args[3:]
+        out, centre, table, terms, weights, count, previous, detail, following = args[3:]
         vectors = Vectors(builder, kind_name, lane_count)
-        _each_tile(vectors, count, _Step(vectors, fixed, (out, centre, table, terms, weights, previous, detail)).tile)
+        following = None if isinstance(ahead, types.Literal) else following
+        operands = (out, centre, table, terms, weights, previous, detail, following)
+        _each_tile(vectors, count, _Step(vectors, fixed, operands).tile)
         return context.get_dummy_value()
 
-    arguments = (kind, lanes, unrolled, out, centre, table, terms, weights, count, previous, detail)
+    arguments = (kind, lanes, unrolled, out, centre, table, terms, weights, count, previous, detail, ahead)
     return returns(types.void, arguments), codegen
 
 
