@@ -14,7 +14,7 @@ would put beyond is written to a small buffer, in runs that go up or down throug
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from math import prod
 from typing import Any
 
@@ -155,6 +155,8 @@ def smooth_along(kind, lanes, unrolled, size, params, scratch, line, weights, be
     taps, centre = load_i64(params, TAPS), load_i64(params, CENTRE)
     left = min(max(centre * dilation, begin), end)
     right = min(max(positions - (taps - 1 - centre) * dilation, left), end)
+    if (right - left) * unit < WHOLE_ROW:  # prepared as one: each of three parts would cost more than it does
+        left = right = end
     smooth_ends(kind, lanes, unrolled, size, params, scratch, line, weights, begin, left, previous, out, detail)
     if right > left:
         here, step = left * unit * size, dilation * unit * size
@@ -296,10 +298,11 @@ def _pass(
     return Pass(ELEMENT_KIND[dtype.name], params, sets * chunks * blocks, scratch)
 
 
+@lru_cache(maxsize=256)
 def smoothing_passes(
     shape: tuple[int, ...], dtype: np.dtype, axes: tuple[int, ...], dilations: tuple[int, ...], taps: int, mode: str,
     threads: int,
-) -> list[Pass]:  # fmt: skip
+) -> tuple[Pass, ...]:  # fmt: skip
     """The passes that smooth a C-contiguous real array along `axes` (ascending), in that order.
 
     The last two axes are taken in one pass where they are neighbours, rows are long enough to be combined whole, and
@@ -323,7 +326,7 @@ def smoothing_passes(
             passes.append(_pass(*common, shape[axis], shape[axis + 1], prod(shape[axis + 2 :]), dilation, along))
         else:
             passes.append(_pass(*common, shape[axis], 1, inner, dilation, -1))
-    return passes
+    return tuple(passes)
 
 
 # ---------------------------------------------------------------------------------------------------------
