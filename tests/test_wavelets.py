@@ -160,6 +160,16 @@ def test_many_tasks_and_dilations_longer_than_a_task(boundary):
 
 
 @pytest.mark.parametrize("boundary", BOUNDARIES)
+@pytest.mark.parametrize("count", [300, 301])
+def test_filters_longer_than_the_data(count, boundary):
+    taps = np.hanning(count + 2)[1:-1] / (count + 1) * 2
+    for shape in ((130, 90), (200, 3), (66, 500)):
+        x = sample(shape, "float32")
+        got = fastdil.atrous_transform(x, 2, scaling=taps, boundary=boundary)
+        assert_within(got, oracle(x, 2, taps.astype(np.float32), boundary), bound(x, 2, taps, None))
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES)
 def test_scipy(boundary):
     x = sample((60, 77))
     for level in range(4):
