@@ -29,6 +29,10 @@ _HOME = {
     "machine": "hardware",
     "Machine": "hardware",
     "Problem": "problem",
+    "atrous_transform": "wavelets",
+    "inverse_atrous_transform": "wavelets",
+    "atrous_noise": "wavelets",
+    "atrous_threshold": "wavelets",
 }
 
 #: Packages inside this one that are loaded when first used.
@@ -59,3 +63,4 @@ if TYPE_CHECKING:
     from fastdil.hardware import Machine, machine
     from fastdil.plans import Plan, plan
     from fastdil.problem import Problem
+    from fastdil.wavelets import atrous_noise, atrous_threshold, atrous_transform, inverse_atrous_transform
