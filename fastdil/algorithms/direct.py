@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -15,12 +16,12 @@ from fastdil.algorithms.compiled import (
     block_tail,
     crop_bytes,
     element_kind,
+    kernel_call,
     pack_weights,
     real_strides,
 )
 from fastdil.hardware import Machine, machine
 from fastdil.kernels import stencil
-from fastdil.kernels.driver import execute
 from fastdil.kernels.geometry import ACTIVATE, STRIDES, fill, lanes_of
 from fastdil.problem import Problem
 
@@ -73,12 +74,7 @@ class Direct:
         kind, vector_bytes = element_kind(problem), machine().vector_bytes
         kernel = stencil.stencil_kernel(kind, vector_bytes, unit, layout.rows, layout.width, layout.shares_rows)
         address, skip = kernel.address, crop_bytes(problem, x_strides)
-
-        def call(x: np.ndarray, weights: Weights, bias: np.ndarray | None, out: np.ndarray) -> None:
-            pointers = (x.ctypes.data + skip, weights.data.ctypes.data, bias.ctypes.data if bias is not None else 0)
-            execute(address, params, (*pointers, out.ctypes.data), layout.tasks, layout.scratch_bytes, threads)
-
-        return call
+        return kernel_call(address, params, skip, layout.tasks, layout.scratch_bytes, threads)
 
 
 class _Tile(NamedTuple):
@@ -89,6 +85,7 @@ class _Tile(NamedTuple):
     shares_rows: bool  #: rows are output rows, not output channels
 
 
+@lru_cache(maxsize=256)  # functional calls ask each time they pack
 def _tile(problem: Problem) -> _Tile:
     """Few sums leave the multiply-add units waiting, many run out of registers.
 
