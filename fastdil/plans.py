@@ -110,7 +110,7 @@ def native(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 def packable(w: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """`w` itself if it is aligned, C-contiguous and in `dtype`, else a copy that is."""
-    return w if w.dtype is dtype and w.flags.num & _PACKABLE == _PACKABLE else np.require(w, dtype, "CA")
+    return w if w.dtype is dtype and w.flags.num & _PACKABLE == _PACKABLE else np.require(w, dtype, ["C", "A"])
 
 
 def check_bias(bias: object, outputs: int) -> np.ndarray | None:

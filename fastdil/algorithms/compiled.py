@@ -16,7 +16,6 @@ from fastdil.kernels.finite import count_nonfinite
 from fastdil.kernels.geometry import ELEMENT_KIND
 from fastdil.problem import Problem
 
-
 #: Element kind of the real numbers in floating-point weights, by NumPy's type character.
 _FLOAT_KIND = {"f": "f32", "d": "f64", "F": "f32", "D": "f64"}
 
