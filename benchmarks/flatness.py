@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import math
 import sys
 from typing import NamedTuple
 
@@ -73,6 +74,24 @@ class Flatness(NamedTuple):
         return max(self.ratios.values())
 
 
+def prepared(
+    layer: Layer, method: str, dilation: int, dtype: str, threads: int
+) -> functools.partial[np.ndarray] | None:
+    """A call of a plan, so that weights are packed once; None where the input would be too large."""
+    import fastdil
+
+    rng = np.random.default_rng(0)
+    x_shape, w_shape = layer.shapes(dilation)
+    if math.prod(x_shape) * np.dtype(dtype).itemsize > _MOST_BYTES:
+        return None
+    x, w = (rng.standard_normal(shape).astype(dtype) for shape in (x_shape, w_shape))
+    settings = {"dilation": dilation, "padding": layer.padding, "groups": layer.groups}
+    plan = fastdil.plan(w, method=method, threads=threads, **settings)
+    out = plan(x)
+    assert out.shape[2:] == layer.out_size
+    return functools.partial(plan, x, out)
+
+
 def measure(
     layer: Layer,
     method: str,
@@ -82,21 +101,12 @@ def measure(
     repeat: int = 9,
     min_time: float = 0.05,
 ) -> Flatness:
-    """Time one layer with one method at every dilation, in turn; a plan, so that weights are packed once."""
-    import fastdil
-
-    rng = np.random.default_rng(0)
+    """Time one layer with one method at every dilation, in turn."""
     calls = {}
     for dilation in dilations:
-        x_shape, w_shape = layer.shapes(dilation)
-        if np.prod(x_shape) * np.dtype(dtype).itemsize > _MOST_BYTES:
-            continue
-        x, w = (rng.standard_normal(shape).astype(dtype) for shape in (x_shape, w_shape))
-        settings = {"dilation": dilation, "padding": layer.padding, "groups": layer.groups}
-        plan = fastdil.plan(w, method=method, threads=threads, **settings)
-        out = plan(x)
-        assert out.shape[2:] == layer.out_size
-        calls[str(dilation)] = functools.partial(plan, x, out)
+        call = prepared(layer, method, dilation, dtype, threads)
+        if call is not None:
+            calls[str(dilation)] = call
     samples = timing.interleaved(calls, repeat, min_time)
     # The shortest time: whatever else runs on the machine only adds to it.
     return Flatness(layer.name, method, {int(name): min(sample.seconds) for name, sample in samples.items()})

@@ -49,6 +49,8 @@ class Guarded:
 LISTS = {
     "sample": (*grid.SAMPLE, *(case for case in grid.CASES if case.group in ("width", "large"))),
     "tails": grid.TAILS,
+    # One or two outputs per group have a register tile for each width: too many to compile for every element kind.
+    "few": tuple(case for case in grid.TAILS if case.w_shape[0] // case.groups > 2),
 }
 #: Bytes of the largest array.
 LARGEST = 1 << 22
@@ -84,7 +86,7 @@ def main(cases: str, method: str, *dtypes: str) -> None:
         for case in LISTS[cases]:
             if not checks.may_refuse(method, dtype, case.stride):
                 ran += sum(run(memory, case, method, dtype, at_end) for at_end in (True, False))
-    assert ran > 100
+    assert ran >= len(LISTS[cases]) * len(dtypes)  # transforms refuse strides, and large outputs have no room
 
 
 if __name__ == "__main__":

@@ -80,12 +80,13 @@ def test_narrower_vectors(isa):
     assert run_child("child_calls.py", "plain", env={"FASTDIL_ISA": isa}).stdout == "ok\n"
 
 
-@pytest.mark.parametrize("dtypes", [("float32", "float64"), ("complex64", "complex128"), INTEGERS], ids="-".join)
+@pytest.mark.parametrize("cases", ["tails", "few"])
 @pytest.mark.parametrize("method", ["direct", "im2col"])
 @pytest.mark.parametrize("isa", ["avx512", "avx2", "generic"])
-def test_every_instruction_set_and_element_kind(isa, method, dtypes):
+def test_every_instruction_set_and_element_kind(isa, method, cases):
     """Right results, and nothing touched outside the arrays, where tiles, rows and tap bands end."""
-    run_child("child_guard.py", "tails", method, *dtypes, env={"FASTDIL_ISA": isa}, timeout=500)
+    dtypes = ("float32",) if cases == "tails" else ("float64", "complex64", "complex128", *INTEGERS)
+    run_child("child_guard.py", cases, method, *dtypes, env={"FASTDIL_ISA": isa}, timeout=500)
 
 
 def test_small_workspace():
