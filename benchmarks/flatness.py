@@ -98,7 +98,7 @@ def measure(
     dtype: str = "float32",
     threads: int = 1,
     dilations: tuple[int, ...] = DILATIONS,
-    repeat: int = 9,
+    repeat: int = 15,
     min_time: float = 0.05,
 ) -> Flatness:
     """Time one layer with one method at every dilation, in turn."""
@@ -136,6 +136,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--dtype", default="float32", choices=("float32", "float64"))
     parser.add_argument("--rows", nargs="+", default=[layer.name for layer in LAYERS], metavar="NAME", help="layers")
     parser.add_argument("--methods", nargs="+", default=METHODS, metavar="NAME", help="default: direct im2col auto")
+    parser.add_argument("--repeat", type=int, default=15, help="samples; the shortest counts (default %(default)s)")
     options = parser.parse_args(arguments)
     unknown = set(options.rows) - {layer.name for layer in LAYERS}
     if unknown:
@@ -143,7 +144,7 @@ def main(arguments: list[str] | None = None) -> int:
     results = []
     for layer in LAYERS:
         for method in options.methods if layer.name in options.rows else ():
-            results.append(measure(layer, method, options.dtype, options.threads))
+            results.append(measure(layer, method, options.dtype, options.threads, repeat=options.repeat))
             print(f"\r{layer.name} {method:<10}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     print(report(results))
