@@ -19,7 +19,19 @@ FLOORS = {
     "algorithms": 2,
     "kernels": 1,
     **dict.fromkeys(
-        ("problem", "padding", "hardware", "jit", "cache", "costmodel", "errors", "workspace", "_version"), 0
+        (
+            "problem",
+            "padding",
+            "hardware",
+            "jit",
+            "addresses",
+            "cache",
+            "costmodel",
+            "errors",
+            "workspace",
+            "_version",
+        ),
+        0,
     ),
     "theory": 5.5,  # beside the engine: above it only to run a stack and measure
 }

@@ -281,4 +281,4 @@ def test_nothing_is_written_outside_out(case, dtype, method):
 @every_method
 def test_nothing_is_read_or_written_beyond_the_arrays(method):
     """Arrays that end, or begin, at an unmapped page: one sample too far ends the child process."""
-    run_child("child_guard.py", method, "float32", "float64", "int8")
+    run_child("child_guard.py", "sample", method, "float32", "float64", "int8")

@@ -17,12 +17,12 @@ from fastdil.algorithms.compiled import (
     block_tail,
     crop_bytes,
     element_kind,
+    kernel_call,
     pack_weights,
     real_strides,
 )
 from fastdil.hardware import Machine, machine
 from fastdil.kernels import gemm
-from fastdil.kernels.driver import execute
 from fastdil.kernels.geometry import ACTIVATE, GEOMETRY, STRIDES, fill, lanes_of
 from fastdil.problem import Problem
 
@@ -65,12 +65,7 @@ class Im2col:
         unit = problem.unit
         kernel = gemm.gemm_kernel(element_kind(problem), machine().vector_bytes, unit)
         address, skip = kernel.address, crop_bytes(problem, x_strides)
-
-        def call(x: np.ndarray, weights: Weights, bias: np.ndarray | None, out: np.ndarray) -> None:
-            pointers = (x.ctypes.data + skip, weights.data.ctypes.data, bias.ctypes.data if bias is not None else 0)
-            execute(address, params, (*pointers, out.ctypes.data), layout.tasks, layout.scratch_bytes, threads)
-
-        return call
+        return kernel_call(address, params, skip, layout.tasks, layout.scratch_bytes, threads)
 
 
 def _cut(problem: Problem, finite: bool) -> list[regions.Region]:
