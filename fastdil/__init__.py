@@ -29,6 +29,8 @@ _HOME = {
     "machine": "hardware",
     "Machine": "hardware",
     "Problem": "problem",
+    "MiniRocket": "rocket",
+    "filter_bank": "banks",
 }
 
 __all__ = ["__version__", *_HOME]
@@ -48,8 +50,10 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from fastdil.algorithms import methods
+    from fastdil.banks import filter_bank
     from fastdil.dispatch import Explanation
     from fastdil.functional import conv, conv1d, conv2d, conv3d, explain, warmup
     from fastdil.hardware import Machine, machine
     from fastdil.plans import Plan, plan
     from fastdil.problem import Problem
+    from fastdil.rocket import MiniRocket
