@@ -40,8 +40,8 @@ def filter_bank(
     """Correlate series with a bank of filters, at several dilations, and pool each response without storing it.
 
     ``response[..., d, f, i] = bias[f] + sum_k taps[f, k] * x[..., i + k * dilations[d] - lo]`` with
-    ``lo = (K - 1) * dilations[d] // 2`` for ``"same"`` and 0 for ``"valid"``. This is the inner step of ROCKET [1]_ and,
-    with thresholds, of MiniRocket [2]_.
+    ``lo = (K - 1) * dilations[d] // 2`` for ``"same"`` and 0 for ``"valid"``. This is the inner step of ROCKET [1]_
+    and, with thresholds, of MiniRocket [2]_.
 
     Parameters
     ----------
@@ -83,11 +83,11 @@ def filter_bank(
     Notes
     -----
     float32 and float16 are computed in float32, everything else in float64, as `numpy.result_type` of `x`, `taps` and
-    `bias` decides; float16 is rounded at the end. A response is one chain of K + 1 fused multiply-adds. Means are summed
-    in float64.
+    `bias` decides; float16 is rounded at the end. A response is one chain of fused multiply-adds, K of them,
+    that starts from the bias. Means are summed in float64.
 
     A NaN or Inf reaches exactly the responses whose taps touch it, a padding zero under an infinite tap is NaN. The
-    maximum and the mean of a response that holds NaN are NaN; NaN does not exceed a threshold, but counts as a position.
+    maximum and the mean of a response that holds NaN are NaN; NaN exceeds no threshold, but counts as a position.
 
     References
     ----------
@@ -143,7 +143,9 @@ class _Bank:
         if words.dtype.kind != "U" or not np.isin(words, _PADDINGS).all():
             raise bad_value("padding", padding, "'same', 'valid', or an array of these")
         if words.shape not in ((self.filters,), (len(self.dilations), self.filters)):
-            raise bad_value("padding.shape", words.shape, f"({self.filters},) or ({len(self.dilations)}, {self.filters})")
+            raise bad_value(
+                "padding.shape", words.shape, f"({self.filters},) or ({len(self.dilations)}, {self.filters})"
+            )
         padded = np.atleast_2d(words) == "same"
         if pool is None and not padded.all() and len(self.dilations) != 1:
             raise bad_value("dilations", self.dilations, "one dilation for valid responses: others differ in length")
@@ -189,15 +191,18 @@ class _Bank:
         shape = self.out_shape()
         if out is not None:
             check_out(out, shape, self.result_dtype, (self.x, self.taps, self.bias, self.thresholds))
-        is_direct = out is not None and out.flags.c_contiguous and out.flags.aligned and out.dtype == self.dtype
-        result = out if is_direct and out.dtype.isnative else np.empty(shape, self.dtype)
+        result = np.empty(shape, self.dtype) if out is None or not self._writes_into(out) else out
         if result.size:
             self._compute(result, threads)
         if out is None:
-            return result if self.dtype == self.result_dtype else result.astype(self.result_dtype)
+            return result.astype(self.result_dtype, copy=False)
         if result is not out:
             out[...] = result
         return out
+
+    def _writes_into(self, out: np.ndarray) -> bool:
+        """True if the kernel can write to `out` itself."""
+        return out.dtype == self.dtype and out.dtype.isnative and out.flags.c_contiguous and out.flags.aligned
 
     def _compute(self, result: np.ndarray, threads: int) -> None:
         x = np.ascontiguousarray(self.x, self.dtype).reshape(-1, self.length)
@@ -205,8 +210,9 @@ class _Bank:
         weights, biases, limits = self._packed(rows)
         offsets, spans = self._offsets()
         kernel_taps, columns, count = self.length_of_filter, self.thresholds.shape[-1], rows.shape[1]
-        segment = min(self.length, max(bank.SEGMENT_POSITIONS, int(spans[:, 1].max())))
-        state = 192 + 64 * columns
+        span = int(spans[:, 1].max())
+        segment = min(self.length, max(bank.SEGMENT_POSITIONS, span))  # the part that two windows share stays small
+        state = bank.state_bytes(columns)
         macs = ROWS * kernel_taps * self.length
         group = min(max(_TASK_MACS // macs, 1), max(_STATE_BYTES // (ROWS * state), 1), count)
         groups = -(-count // group)
@@ -223,7 +229,7 @@ class _Bank:
             limits[0].size if len(limits) > 1 else 0, offsets.ctypes.data, spans.ctypes.data,
             count if len(rows) > 1 else 0, rows.ctypes.data, pads.ctypes.data, window, state,
         )  # fmt: skip
-        scratch = window + (segment + int(spans[:, 1].max())) * self.dtype.itemsize + bank.SLACK
+        scratch = window + (segment + span) * self.dtype.itemsize + bank.SLACK
         wanted = sum(_POOLS[name] for name in self.pools) or STORE
         kernel = bank.bank_kernel(ELEMENT_KIND[self.dtype.name], machine().vector_bytes, wanted)
         pointers = (x.ctypes.data, weights.ctypes.data, 0, result.ctypes.data)
@@ -270,7 +276,9 @@ class _Bank:
             # A tap that stands a whole series away reads zeros, however far beyond it is.
             limited = [min(max(k * dilation - low, -self.length), self.length) for k in range(self.length_of_filter)]
             taps[number] = np.array(limited) - limited[0]
-            spans.append((limited[0], limited[-1] - limited[0], min(low, self.length), max(self.length - reach + low, 0)))
+            spans.append(
+                (limited[0], limited[-1] - limited[0], min(low, self.length), max(self.length - reach + low, 0))
+            )
         return taps, np.array(spans, np.int64)
 
 

@@ -9,12 +9,12 @@ import numpy as np
 
 from fastdil.dispatch import parse_threads
 from fastdil.errors import bad_type, bad_value
+from fastdil.hardware import machine
 from fastdil.kernels import minirocket
 from fastdil.kernels.driver import execute
 from fastdil.kernels.minirocket import KERNELS, TAPS
 from fastdil.plans import as_array
 from fastdil.problem import as_int
-from fastdil.hardware import machine
 
 _PLACES = np.array(list(combinations(range(TAPS), 3)))
 _GOLDEN = (np.sqrt(5) + 1) / 2
@@ -144,7 +144,7 @@ class MiniRocket:
         lists = [np.ascontiguousarray(chosen, np.int64) for chosen in self.channels_]
         subsets = np.array([(chosen.ctypes.data, len(chosen)) for chosen in lists], np.int64)
         params, scratch = minirocket.fill_params(
-            *series.shape, self.dilations_, self.features_per_dilation_, subsets.ctypes.data
+            series.shape, self.dilations_, self.features_per_dilation_, subsets.ctypes.data
         )
         kernel = minirocket.minirocket_kernel(machine().vector_bytes)
         biases = np.ascontiguousarray(self.biases_, np.float32)
@@ -174,17 +174,6 @@ class MiniRocket:
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "biases_")
-
-    def __sklearn_tags__(self) -> Any:
-        """What scikit-learn asks of an estimator; only called by it."""
-        from sklearn.utils import InputTags, Tags, TargetTags, TransformerTags
-
-        return Tags(
-            estimator_type="transformer",
-            target_tags=TargetTags(required=False),
-            transformer_tags=TransformerTags(preserves_dtype=[]),
-            input_tags=InputTags(three_d_array=True, allow_nan=True),
-        )
 
 
 _PARAMETERS = ("num_features", "max_dilations_per_kernel", "random_state", "threads")

@@ -30,8 +30,7 @@ from fastdil.kernels.intrinsics import (
     store_element,
     store_i64,
 )
-from fastdil.kernels.minirocket import load_i32
-from fastdil.kernels.rows import fill_window
+from fastdil.kernels.rows import fill_window, load_i32
 
 #: Filters and vectors of a register tile: 16 sums and 4 samples of 32 registers, 8 and 2 of 16.
 ROWS = 4
@@ -53,8 +52,8 @@ SLACK = 512
 ) = range(26)  # fmt: skip
 
 
-def _state_bytes(thresholds: int) -> int:
-    """Of one filter: largest values (64), sums in float64 (128), and counts of each threshold (64), in whole vectors."""
+def state_bytes(thresholds: int) -> int:
+    """Of one filter, in whole vectors: largest values (64), sums in float64 (128), counts of each threshold (64)."""
     return 192 + 64 * thresholds
 
 
@@ -231,9 +230,10 @@ def bank_kernel(kind: str, vector_bytes: int, pools: int) -> Any:
                 weights = w + (dilation * load_i64(params, WEIGHT_STEP) + block * taps * ROWS) * size
                 place = table + block
                 biases = load_i64(params, BIASES) + place * ROWS * size
-                limits = load_i64(params, LIMITS) + (
-                    dilation * load_i64(params, LIMIT_STEP) + block * ROWS * thresholds
-                ) * size
+                limits = (
+                    load_i64(params, LIMITS)
+                    + (dilation * load_i64(params, LIMIT_STEP) + block * ROWS * thresholds) * size
+                )
                 if pooled and start == 0:
                     for row in range(ROWS):
                         open_state(kind, lanes, size, state + row * step, thresholds)

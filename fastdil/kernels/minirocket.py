@@ -19,8 +19,17 @@ from fastdil import jit
 from fastdil.jit import helper
 from fastdil.kernels.driver import KERNEL_ARGUMENTS
 from fastdil.kernels.geometry import lanes_of
-from fastdil.kernels.intrinsics import Vectors, constant, counted_loop, literals, load_i64, returns, store_element, store_i64
-from fastdil.kernels.rows import combine_rows, copy_or_zero, fill_window, fold_to
+from fastdil.kernels.intrinsics import (
+    Vectors,
+    constant,
+    counted_loop,
+    literals,
+    load_i64,
+    returns,
+    store_element,
+    store_i64,
+)
+from fastdil.kernels.rows import combine_rows, copy_or_zero, fill_window, fold_to, load_i32
 
 #: Taps of a kernel, and kernels: the ways to choose three of nine places.
 TAPS, KERNELS = 9, 84
@@ -77,17 +86,6 @@ def count_above(typingctx, lanes, features, sums, last, count, biases, counters)
         return context.get_dummy_value()
 
     return returns(types.void, (lanes, features, sums, last, count, biases, counters)), codegen
-
-
-@intrinsic
-def load_i32(typingctx, address, index):
-    """The 32-bit counter number `index` behind `address`, widened."""
-
-    def codegen(context, builder, signature, args):
-        integers = Vectors(builder, "i32", 1)
-        return builder.sext(integers.load_scalar(integers.at(args[0], args[1])), args[1].type)
-
-    return types.int64(types.int64, types.int64), codegen
 
 
 @helper
@@ -225,9 +223,10 @@ def minirocket_kernel(vector_bytes: int) -> Any:
 
 
 def fill_params(
-    series: int, channels: int, length: int, dilations: np.ndarray, per_kernel: np.ndarray, subsets: int
+    shape: tuple[int, ...], dilations: np.ndarray, per_kernel: np.ndarray, subsets: int
 ) -> tuple[np.ndarray, int]:
     """Parameters of the kernel, and the bytes of scratch memory that it needs."""
+    series, channels, length = shape
     segment = min(SEGMENT_POSITIONS, length)
     apart = -(-segment // 16) * 16 + 16  # rows that do not overlap: aligned, and not a power of two apart
     steps = np.where((TAPS - 1) * dilations <= segment, dilations, apart)

@@ -11,30 +11,34 @@ from fastdil.jit import helper
 from fastdil.kernels.intrinsics import Vectors, constant, counted_loop, literals, returns
 
 
-def fold(values: list, lanes: int, make: Callable[[int], Vectors], combine: Callable) -> list:
-    """Reduce each of a power of two of vectors across its lanes: one vector with a lane for each.
+def fold_to(values: list, lanes: int, make: Callable[[int], Vectors], combine: Callable):
+    """Reduce each of a power of two of vectors across its lanes: one vector with a lane for each of them.
 
-    Pairs of vectors are folded together, three operations for two of them, where folding each on its own takes some ten.
+    Pairs of vectors are folded together: three operations for two of them, where each on its own takes some ten.
     `make` gives the vector layer for a number of lanes, `combine` adds two vectors of a layer.
     """
+    wanted, vectors = len(values), make(lanes)
+    even, odd = range(0, 2 * lanes, 2), range(1, 2 * lanes, 2)
     while len(values) > 1:
-        vectors = make(lanes)
-        even, odd = range(0, 2 * lanes, 2), range(1, 2 * lanes, 2)
         pairs = zip(values[::2], values[1::2], strict=True)
         values = [combine(vectors, vectors.shuffle(a, b, even), vectors.shuffle(a, b, odd)) for a, b in pairs]
-    return values
-
-
-def fold_to(values: list, lanes: int, make: Callable[[int], Vectors], combine: Callable):
-    """`fold`, down to exactly ``len(values)`` lanes."""
-    wanted = len(values)
-    (value,) = fold(values, lanes, make, combine)
+    (value,) = values
     while lanes > wanted:
-        vectors = make(lanes // 2)
         even, odd = range(0, lanes, 2), range(1, lanes, 2)
-        value = combine(vectors, vectors.shuffle(value, value, even), vectors.shuffle(value, value, odd))
         lanes //= 2
+        value = combine(make(lanes), vectors.shuffle(value, value, even), vectors.shuffle(value, value, odd))
     return value
+
+
+@intrinsic
+def load_i32(typingctx, address, index):
+    """The 32-bit counter number `index` behind `address`, widened."""
+
+    def codegen(context, builder, signature, args):
+        integers = Vectors(builder, "i32", 1)
+        return builder.sext(integers.load_scalar(integers.at(args[0], args[1])), args[1].type)
+
+    return types.int64(types.int64, types.int64), codegen
 
 
 @intrinsic(prefer_literal=True)
