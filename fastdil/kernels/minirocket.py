@@ -83,9 +83,12 @@ def count_above(typingctx, lanes, features, sums, last, count, biases, counters,
         mask = floats.first_lanes(rest)
         found = counted_loop(builder, partial, found, lambda i, n: step(done, n, mask))
         found += [integers.zero] * (rounded - chunk)
-        total = fold_to(found, lane_count, lambda n: Vectors(builder, "i32", n), lambda v, a, b: v.add(a, b))
-        few = Vectors(builder, "i32", rounded)
-        few.store(few.add(few.load(counters), total), counters)
+        each = min(rounded, lane_count)
+        few = Vectors(builder, "i32", each)
+        for first in range(0, rounded, each):
+            group, at = found[first : first + each], few.at(counters, first)
+            total = fold_to(group, lane_count, lambda n: Vectors(builder, "i32", n), lambda v, a, b: v.add(a, b))
+            few.store(few.add(few.load(at), total), at)
         return context.get_dummy_value()
 
     return returns(types.void, (lanes, features, sums, last, count, biases, counters, one)), codegen
