@@ -33,6 +33,8 @@ _HOME = {
     "inverse_atrous_transform": "wavelets",
     "atrous_noise": "wavelets",
     "atrous_threshold": "wavelets",
+    "MiniRocket": "rocket",
+    "filter_bank": "banks",
 }
 
 #: Packages inside this one that are loaded when first used.
@@ -58,9 +60,11 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from fastdil import theory
     from fastdil.algorithms import methods
+    from fastdil.banks import filter_bank
     from fastdil.dispatch import Explanation
     from fastdil.functional import conv, conv1d, conv2d, conv3d, explain, warmup
     from fastdil.hardware import Machine, machine
     from fastdil.plans import Plan, plan
     from fastdil.problem import Problem
+    from fastdil.rocket import MiniRocket
     from fastdil.wavelets import atrous_noise, atrous_threshold, atrous_transform, inverse_atrous_transform
