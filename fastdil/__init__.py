@@ -31,10 +31,15 @@ _HOME = {
     "Problem": "problem",
 }
 
+#: Packages inside this one that are loaded when first used.
+_PACKAGES = ("theory",)
+
 __all__ = ["__version__", *_HOME]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return import_module(f"fastdil.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'fastdil' has no attribute {name!r}")
     value = getattr(import_module(f"fastdil.{_HOME[name]}"), name)
@@ -43,10 +48,11 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, *_PACKAGES])
 
 
 if TYPE_CHECKING:
+    from fastdil import theory
     from fastdil.algorithms import methods
     from fastdil.dispatch import Explanation
     from fastdil.functional import conv, conv1d, conv2d, conv3d, explain, warmup

@@ -21,6 +21,7 @@ FLOORS = {
     **dict.fromkeys(
         ("problem", "padding", "hardware", "jit", "cache", "costmodel", "errors", "workspace", "_version"), 0
     ),
+    "theory": 5.5,  # beside the engine: above it only to run a stack and measure
 }
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -158,12 +159,13 @@ def test_a_module_does_not_hide_a_public_function():
     assert in_child(code) == ""
 
 
-def test_the_oracle_is_independent():
-    tree = ast.parse((ROOT / "tests" / "naive.py").read_text())
+@pytest.mark.parametrize("name", ["naive.py", "paths_oracle.py"])
+def test_the_oracles_are_independent(name):
+    tree = ast.parse((ROOT / "tests" / name).read_text())
     roots = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             roots |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             roots.add(node.module.split(".")[0])
-    assert roots == {"__future__", "math", "numpy"}
+    assert roots <= {"__future__", "collections", "math", "numpy"}
