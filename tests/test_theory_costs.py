@@ -22,7 +22,8 @@ def count_taps(n, kernel, dilation, stride, lo, hi):
 def test_valid_taps(n, stride, pads):
     for kernel, dilation in itertools.product((1, 2, 3), (1, 2, 5)):
         if n + sum(pads) < (kernel - 1) * dilation + 1:
-            pytest.raises(ValueError, valid_tap_fraction, n, kernel, dilation, stride, [pads])
+            with pytest.raises(ValueError, match="samples"):
+                valid_tap_fraction(n, kernel, dilation, stride, [pads])
             continue
         inside, every = count_taps(n, kernel, dilation, stride, *pads)
         assert valid_tap_fraction(n, kernel, dilation, stride, [pads]) == Fraction(inside, every)
@@ -144,7 +145,8 @@ def test_refusals(layers, shape, text):
 
 def test_wrong_types():
     for layers, shape in (("12", (1, 8)), ([3], (1, 8)), ([Layer(3)], 8), ([Layer(3)], (1, 8.0))):
-        pytest.raises(TypeError, cost, layers, shape)
+        with pytest.raises(TypeError, match="expected"):
+            cost(layers, shape)
 
 
 def test_costs_are_python_ints():

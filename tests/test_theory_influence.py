@@ -40,7 +40,7 @@ def test_behind_upsampling():
 
 
 def responses(layers, weights, shape):
-    """Answer of output 0, summed over channels, to an impulse at every input: the gradient without transposing anything."""
+    """Answer of output 0, summed over channels, to an impulse at every input: the gradient, with nothing transposed."""
     gradient = np.zeros(shape)
     for at in np.ndindex(shape):
         x = np.zeros((1, *shape))

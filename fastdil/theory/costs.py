@@ -100,7 +100,7 @@ class Cost(NamedTuple):
     seconds: float | None
 
     def __str__(self) -> str:
-        rows = [("layer", "output", "weights", "MACs", "useful", "activations", "state", "time")]
+        rows: list[tuple[str, ...]] = [("layer", "output", "weights", "MACs", "useful", "activations", "state", "time")]
         rows += [_row(row) for row in self.per_layer]
         total = ("all", shape_text(self.output_shape), f"{self.parameters:,}", f"{self.macs:,}", _share(self))
         rows.append((*total, f"{self.activation_bytes:,} B", f"{self.state_bytes:,} B", _time(self.seconds)))

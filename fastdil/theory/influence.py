@@ -170,7 +170,8 @@ def measured_influence(
 
     Notes
     -----
-    Luo et al. 2016, section 3. The stack is linear here: activations scale paths and change no position. Time grows with
+    Luo et al. 2016, section 3. The stack is linear here: activations scale paths and change no position. Time grows
+    with
     the field times the taps; dense tensors are used in every layer.
 
     Examples
@@ -191,7 +192,7 @@ def measured_influence(
     columns = list(zip(*stack_axes(stack, rank), strict=True))
     for number, (layer, w, axes) in enumerate(zip(stack, arrays, columns, strict=True)):
         _check_weights(number, layer, w, axes)
-        if number and arrays[number - 1].shape[0] != w.shape[1] * layer.groups:
+        if number and arrays[number - 1].shape[0] != w.shape[1] * _groups(layer):
             wanted = arrays[number - 1].shape[0]
             raise bad_value(f"weights[{number}].shape", w.shape, f"{wanted} input channels, as the layer before gives")
     last = arrays[-1].shape[0]
@@ -202,8 +203,12 @@ def measured_influence(
         impulse[output_channel] = 1
     gradient = impulse.reshape(last, *(1,) * rank)
     for layer, w, axes in zip(reversed(stack), reversed(arrays), reversed(columns), strict=True):
-        gradient = _pushed_back(gradient, w, axes, layer.groups)
+        gradient = _pushed_back(gradient, w, axes, _groups(layer))
     return gradient
+
+
+def _groups(layer: AnyLayer) -> int:
+    return layer.groups if isinstance(layer, Layer) else 1
 
 
 def _check_weights(number: int, layer: AnyLayer, w: np.ndarray, axes: Sequence[AxisLayer]) -> None:
@@ -224,10 +229,12 @@ def _pushed_back(gradient: np.ndarray, w: np.ndarray, axes: Sequence[AxisLayer],
     above = gradient.reshape(groups, -1, *gradient.shape[1:])
     below = np.zeros((groups, w.shape[1], *size), np.result_type(gradient, w, np.float64))
     for tap in itertools.product(*(range(axis.kernel) for axis in axes)):
+        at: Any = (..., *tap)
+        one_tap = split[at]
         starts = [a * axis.dilation for a, axis in zip(tap, axes, strict=True)]
         where = tuple(
             slice(start, start + (n - 1) * axis.stride + 1, axis.stride)
             for start, n, axis in zip(starts, gradient.shape[1:], axes, strict=True)
         )
-        below[(slice(None), slice(None), *where)] += np.einsum("goc,go...->gc...", split[(..., *tap)], above)
+        below[(slice(None), slice(None), *where)] += np.einsum("goc,go...->gc...", one_tap, above)
     return below.reshape(-1, *size)

@@ -16,7 +16,8 @@ class KnownModel(NamedTuple):
     name : str
         As in `known_models`.
     design : tuple of layers, or dict of nodes
-        For `receptive_field`, `cost` and the others; a dict is a graph, for `receptive_field_graph`, `cost` and `compare`.
+        For `receptive_field`, `cost` and the others; a dict is a graph, for `receptive_field_graph`, `cost` and
+        `compare`.
     source : str
         The paper.
     note : str

@@ -1,7 +1,7 @@
 """Pictures of stacks, with Matplotlib (extra ``plot``), which is imported when something is drawn.
 
-Figures are made without pyplot: nothing global changes, and no window opens. Colours are of Okabe and Ito, which colour-blind
-readers can tell apart.
+Figures are made without pyplot: nothing global changes, and no window opens. Colours are of Okabe and Ito, which
+colour-blind readers can tell apart.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def plot_coverage(layers: Iterable[AnyLayer], ax: Any = None) -> Any:
     >>> ax = plot_coverage([Layer(3, dilation=2), Layer(3, dilation=4)])  # doctest: +SKIP
     >>> ax.figure.savefig("comb.png")  # doctest: +SKIP
     """
-    stack, axis, counts = _first_axis(layers)
+    _, axis, counts = _first_axis(layers)
     ax = _axes(ax, height=1.7)
     seen = counts > 0
     positions = np.arange(len(counts))
@@ -192,9 +192,10 @@ def plot_growth(designs: Any, ax: Any = None) -> Any:
 
 
 def plot_schedule(layers: Iterable[AnyLayer], ax: Any = None) -> Any:
-    """The pyramid of a stack: the taps of each layer that lead to one output, and the lines between them, on the first axis.
+    """The pyramid of a stack: the taps of each layer that lead to one output, on the first axis.
 
-    Parameters and result are those of `plot_coverage`, for stacks without upsampling and fields of at most 512 positions.
+    Parameters and result are those of `plot_coverage`, for stacks without upsampling and fields of at most 512
+    positions.
 
     Examples
     --------

@@ -128,7 +128,7 @@ class _Counts(NamedTuple):
 
 
 class _Ranked(NamedTuple):
-    """A schedule with what it is ranked by: ``cv**2 + 1``, up to the number of paths, then narrow, then early."""
+    """A schedule with what it is ranked by: evenness, then the narrower field."""
 
     spread: float | int
     size: int
@@ -172,7 +172,7 @@ def _is_small(space: _Space) -> bool:
 
 
 def _neighbours(space: _Space, dilations: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """Schedules in which one dilation differs, or two that make up for each other, by powers of two; valid or not."""
+    """Schedules in which one dilation differs, or two by powers of two; valid or not."""
     for up in range(space.depth):
         for down in range(space.depth) if space.exact else [*range(space.depth), None]:
             if up == down:
@@ -190,7 +190,8 @@ def _neighbours(space: _Space, dilations: tuple[int, ...]) -> Iterator[tuple[int
 def _starts(space: _Space) -> Iterator[tuple[int, ...]]:
     """Schedules to improve on: the widest steps first, and steps of one ratio."""
     for ratio in np.linspace(1.0, space.kernel, 8)[::-1]:
-        reached, chosen = 1, []
+        reached = 1
+        chosen: list[int] = []
         for layers in range(space.depth, 0, -1):
             options = space.steps(reached, chosen[-1] if chosen else 1, layers)
             wanted = round(chosen[-1] * ratio) if chosen else 1
@@ -241,7 +242,8 @@ def design_schedule(
 ) -> list[Schedule]:
     """Dilations with which a stack of equal kernels reaches a receptive field without holes.
 
-    Ranked by the number of layers, which is what costs; then by evenness, the smallest variation of the path counts; then
+    Ranked by the number of layers, which is what costs; then by evenness, the smallest variation of the path counts;
+    then
     by the narrower field. All that are returned have the fewest layers possible.
 
     Parameters
@@ -274,7 +276,8 @@ def design_schedule(
     Notes
     -----
     A hole-free stack has at least one path to each position, so R is at most k**layers; and ``R - 1`` is a multiple of
-    ``k - 1``. Path counts that are all equal are the mixed radix schedules (`is_uniform`), so ``1, k, k**2, ...`` cannot
+    ``k - 1``. Path counts that are all equal are the mixed radix schedules (`is_uniform`), so ``1, k, k**2, ...``
+    cannot
     be improved on. Spaces of up to 20,000 schedules are searched completely; in larger ones the best found by local
     search are returned, with `optimal` False unless their counts are all equal.
 
@@ -308,8 +311,8 @@ def design_schedule(
     if _is_small(space):
         found = heapq.nsmallest(wanted, _every(space))
         return [_schedule(row.dilations, kernel, True) for row in found]
-    found = [_schedule(row.dilations, kernel, False) for row in _search(space, wanted)]
-    return [found[0]._replace(optimal=found[0].coverage.cv == 0), *found[1:]]
+    designs = [_schedule(row.dilations, kernel, False) for row in _search(space, wanted)]
+    return [designs[0]._replace(optimal=designs[0].coverage.cv == 0), *designs[1:]]
 
 
 def _check_budgets(
@@ -343,7 +346,8 @@ def repair_schedule(dilations: Iterable[int], kernel_size: int) -> Schedule:
     Returns
     -------
     Schedule
-        In the order of `dilations`. The sum of all changes is the smallest possible, and among such schedules the field is
+        In the order of `dilations`. The sum of all changes is the smallest possible, and among such schedules the
+        field is
         the widest. A schedule without holes comes back as it is.
 
     Raises
