@@ -98,10 +98,12 @@ def test_only_intrinsics_import_llvmlite(path):
 
 @pytest.mark.parametrize("path", MODULES, ids=module_name)
 def test_dependencies_are_the_declared_ones(path):
-    """Optional ones (Pillow for images) belong to the command line alone."""
+    """Optional ones: Pillow belongs to the command line alone, Matplotlib to the pictures of the theory."""
     allowed = {"fastdil", "numpy", "numba", "scipy", "llvmlite", *sys.stdlib_module_names}
     if part(module_name(path)) == "cli":
         allowed.add("PIL")
+    if module_name(path) == "fastdil.theory.plots":
+        allowed.add("matplotlib")
     assert {name.split(".")[0] for name in imports(path)} <= allowed
 
 
