@@ -124,7 +124,7 @@ def check_out(out: object, shape: tuple[int, ...], dtype: np.dtype, inputs: tupl
         raise bad_value("out.strides", out.strides, "an array whose elements do not share memory")
     for array in inputs:
         if array is not None and _overlap(out, array):
-            raise bad_value("out", "array that overlaps an input", "memory shared with none of x, w and bias")
+            raise bad_value("out", "array that overlaps an input", "memory shared with no input")
 
 
 def _overlap(a: np.ndarray, b: np.ndarray) -> bool:

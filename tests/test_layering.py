@@ -14,12 +14,13 @@ PACKAGE = ROOT / "fastdil"
 FLOORS = {
     **dict.fromkeys(("", "cli", "__main__"), 6),
     "functional": 5,
+    "signals": 5,
     "plans": 4,
     "dispatch": 3,
     "algorithms": 2,
     "kernels": 1,
     **dict.fromkeys(
-        ("problem", "padding", "hardware", "jit", "cache", "costmodel", "errors", "workspace", "_version"), 0
+        ("problem", "padding", "hardware", "jit", "cache", "costmodel", "errors", "workspace", "signal_layout", "_version"), 0
     ),
 }
 
@@ -132,6 +133,8 @@ def test_public_names():
         "conv1d",
         "conv2d",
         "conv3d",
+        "convolve",
+        "correlate",
         "explain",
         "machine",
         "methods",
