@@ -1,12 +1,12 @@
 """How a filter along some axes of an array becomes a problem with one batch axis and three spatial ones.
 
-Samples are not moved. Batch axes before the first tap axis are the batch; where memory does not let them merge into
-one, the rest become spatial axes with a single tap. Batch axes behind a tap axis are folded into it: filtering each of
-C interleaved signals is filtering the one signal of all samples, with C times the dilation. Only where a boundary mode
-looks back into its own signal (reflect, replicate, symmetric) is that wrong, so there this axis is extended in a copy.
+Samples are not moved. The first batch axes are the batch; where memory does not let batch axes merge into one, the
+others become spatial axes with a single tap. A batch axis behind a tap axis can be *folded* into it: filtering each of C
+interleaved signals is filtering the one signal of all samples, with C times the dilation. So vectors are full however
+few signals there are, and no transposed copy is made.
 
-Which axis becomes which depends on the positions of the axes alone, never on sizes or strides of batch axes: so the
-bits of a result do not depend on how a batch is split.
+Sums must not depend on how a batch is split, bit for bit, where a method is forced. Folded axes keep the order of
+summation; axes left as they are do so only in the form of `_in_same_order`.
 """
 
 from __future__ import annotations
@@ -18,13 +18,16 @@ from typing import NamedTuple
 import numpy as np
 
 from fastdil.errors import bad_type, bad_value
+from fastdil.kernels.stencil import CHAIN_TERMS
 from fastdil.problem import as_int, effective_kernel_size, per_axis
 
 SIGNAL_MODES = ("full", "same", "valid", "causal")
-#: Boundary modes that fold along with the samples: position p continues at p modulo the size, or is zero.
+#: Boundary modes under which axes fold; the others continue a signal with its own samples in another order.
 _FOLDING = ("zeros", "circular")
 #: Spatial axes of a problem.
 _SPATIAL = 3
+#: Fewer signals behind the last tap axis than this leave vectors empty unless they are folded.
+_WIDE = 32
 #: Positions stay below this, as in `fastdil.problem`.
 _LARGEST = 2**60
 
@@ -44,6 +47,10 @@ class Axis(NamedTuple):
         if self.size == 0:
             return 0
         return self.size + self.lo + self.hi - effective_kernel_size(self.taps, self.dilation) + 1
+
+
+#: Axes that lie behind each other, each with its stride in bytes.
+Runs = list[tuple[Axis, int]]
 
 
 class Layout(NamedTuple):
@@ -106,62 +113,109 @@ def _continuation(mode: str, reach: int) -> tuple[int, int]:
 
 
 def axes_to_extend(axes: Sequence[Axis], boundary: str) -> list[int]:
-    """Axes that must be extended in a copy, because batch axes are folded into them and the boundary does not fold."""
-    if boundary in _FOLDING:
-        return []
-    found, follows = [], 1
+    """Axes that fold only after they have been extended in a copy."""
+    found, behind = [], 1
     for index in reversed(range(len(axes))):
         axis = axes[index]
         if axis.taps == 1:
-            follows *= axis.size
+            behind *= axis.size
             continue
-        if follows > 1 and (axis.lo or axis.hi):
+        if behind > 1 and _is_continued(axis) and boundary not in _FOLDING:
             found.append(index)
-        follows = 1
+        behind = 1
     return found
 
 
-def lay_out(axes: Sequence[Axis], strides: Sequence[int], dilation: object) -> list[Layout]:
-    """Ways to see the input as that of a problem, best first; none if memory must be rearranged before.
+def lay_out(
+    axes: Sequence[Axis], strides: Sequence[int], boundary: str, method: str, dilation: object = None
+) -> list[Layout]:
+    """Ways to see an input as that of a problem, as it lies in memory; none if it must be copied first.
 
-    The second one has all of the batch in spatial axes: transforms take many rows of those at a time, but one member of
-    a batch after the other.
+    Several only where the method is free or transforms: those take many rows of a spatial axis at a time, but one member
+    of a batch after the other. A forced transform gets its axes as they are, so that their sizes do not change its length.
     """
-    before: list[tuple[Axis, int]] = []
-    filtered: list[tuple[Axis, int]] = []
-    for axis, stride in zip(axes, strides, strict=True):
-        last = filtered or before
-        if axis.taps > 1:
-            filtered.append((axis, stride))
-        elif axis.size > 1 and last and (last[-1][0].size == 1 or last[-1][1] == stride * axis.size):
-            last[-1] = _folded(last[-1][0], axis.size), stride
-        elif axis.size > 1 and not filtered:
-            before.append((axis, stride))
-        elif axis.size > 1:
-            return []
-    for axis, _ in filtered:
-        if axis.size + axis.lo + axis.hi + axis.taps * axis.dilation >= _LARGEST:
-            raise bad_value("dilation", dilation, "taps that reach, over all signals, fewer than 2**60 samples")
-    if not filtered:
-        filtered = [before.pop()] if before else [(Axis(1), 0)]
-    room = _SPATIAL - len(filtered)
-    if len(before) > 1 + room:
-        return []
-    ways = [_layout(before[0][0].size, before[0][1], [*before[1:], *filtered])] if before else []
-    if len(before) <= room:
-        ways.append(_layout(1, 0, [*before, *filtered]))
+    runs = _runs(axes, strides)
+    folded = _fold(runs, boundary)
+    is_plain = folded is not None and len(folded) == len(runs)
+    if method == "fft":
+        ways = _ways(runs) + ([] if folded is None or is_plain else _ways(folded))
+    elif method == "auto":
+        ways = [] if folded is None or is_plain else _ways(folded)[:1]
+        ways += _ways(runs) if is_plain or _is_wide(runs) else []
+    else:
+        ways = _ways(folded)[:1] if folded is not None else _in_same_order(runs, boundary)
+    for way in ways:
+        for axis in way.spatial:
+            if axis.size + axis.lo + axis.hi + axis.taps * axis.dilation >= _LARGEST:
+                raise bad_value("dilation", dilation, "taps that reach, over all signals, fewer than 2**60 samples")
     return ways
 
 
-def _folded(axis: Axis, count: int) -> Axis:
-    """The axis with `count` interleaved signals instead of one."""
-    dilation = axis.dilation * count if axis.taps > 1 else 1
-    return Axis(axis.size * count, axis.taps, dilation, axis.lo * count, axis.hi * count)
+def _is_continued(axis: Axis) -> bool:
+    return axis.lo > 0 or axis.hi > 0
 
 
-def _layout(batch: int, stride: int, spatial: list[tuple[Axis, int]]) -> Layout:
+def _is_wide(runs: Runs) -> bool:
+    return runs[-1][0].taps > 1 or runs[-1][0].size >= _WIDE
+
+
+def _runs(axes: Sequence[Axis], strides: Sequence[int]) -> Runs:
+    """The axes, batch axes that are neighbours merged where memory allows; at least one."""
+    runs: Runs = []
+    for axis, stride in zip(axes, strides, strict=True):
+        if axis.taps > 1:
+            runs.append((axis, stride))
+        elif axis.size > 1 and runs and runs[-1][0].taps == 1 and runs[-1][1] == stride * axis.size:
+            runs[-1] = Axis(runs[-1][0].size * axis.size), stride
+        elif axis.size > 1:
+            runs.append((axis, stride))
+    return runs or [(Axis(1), 0)]
+
+
+def _fold(runs: Runs, boundary: str) -> Runs | None:
+    """Batch axes behind a tap axis folded into it, or None if memory or the boundary do not allow that."""
+    folded: Runs = []
+    for axis, stride in runs:
+        if axis.taps > 1 or all(before.taps == 1 for before, _ in folded):
+            folded.append((axis, stride))
+            continue
+        target, step = folded[-1]
+        if (target.size > 1 and step != stride * axis.size) or (_is_continued(target) and boundary not in _FOLDING):
+            return None
+        count = axis.size
+        folded[-1] = (
+            Axis(target.size * count, target.taps, target.dilation * count, target.lo * count, target.hi * count),
+            stride,
+        )
+    return folded
+
+
+def _ways(runs: Runs) -> list[Layout]:
+    """With the first axis as the batch, and with no batch: as far as the axes are enough for that."""
+    ways = []
+    if runs[0][0].taps == 1 and 2 <= len(runs) <= 1 + _SPATIAL:
+        ways.append(_layout(runs[0], runs[1:]))
+    if len(runs) <= _SPATIAL:
+        ways.append(_layout((Axis(1), 0), runs))
+    return ways
+
+
+def _in_same_order(runs: Runs, boundary: str) -> list[Layout]:
+    """A single tap axis as depth, which sums like a folded one: no rows share their samples, no chain of sums is cut."""
+    batch, rest = (runs[0], runs[1:]) if runs[0][0].taps == 1 else ((Axis(1), 0), runs)
+    axis, behind = rest[0][0], rest[1:]
+    keeps_chains = axis.taps <= CHAIN_TERMS or boundary != "zeros" or not _is_continued(axis)
+    if axis.taps == 1 or any(other.taps > 1 for other, _ in behind) or len(behind) > 2:
+        return []
+    if not keeps_chains or not _is_wide(runs):
+        return []
+    return [_layout(batch, [rest[0], *([(Axis(1), 0)] * (2 - len(behind))), *behind])]
+
+
+def _layout(batch: tuple[Axis, int], spatial: Runs) -> Layout:
     padded = [(Axis(1), 0)] * (_SPATIAL - len(spatial)) + spatial
-    return Layout(batch, tuple(axis for axis, _ in padded), (stride, 0, *(step for _, step in padded)))
+    strides = (batch[1], 0, *(stride for _, stride in padded))
+    return Layout(batch[0].size, tuple(axis for axis, _ in padded), strides)
 
 
 def contiguous_strides(shape: Sequence[int], itemsize: int) -> list[int]:

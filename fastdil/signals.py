@@ -93,10 +93,12 @@ def correlate(
 
     Notes
     -----
-    `x` is read where it lies. It is copied only if its dtype is not that of the result, if its batch axes are spaced too
-    unevenly for the strides of one problem, or if `boundary` is "reflect", "replicate" or "symmetric" and a batch axis
-    stands behind an axis of the taps. Taps with two or more entries along more than three axes are summed over the
-    others, one tap at a time.
+    `x` is read where it lies, also for ``axes=0``. It is copied only if its dtype is not that of the result; if its batch
+    axes are spaced too unevenly for one problem; and, with few signals behind an axis of the taps, if these are spaced
+    unevenly or if `boundary` is "reflect", "replicate" or "symmetric". Taps that are longer than 1 along more than three
+    axes are summed over the others, one tap at a time.
+
+    For a forced method other than "im2col", results do not depend on how a batch is split, bit for bit.
 
     References
     ----------
@@ -216,21 +218,25 @@ class _Filter:
         self.is_copied = False
         if 0 in self.shape:
             return
-        axes = list(axes)
+        real = compute.itemsize // (2 if compute.kind == "c" else 1)
+        is_readable = dtype == compute and dtype.isnative and not any(stride % real for stride in strides)
+        layouts = lay_out(axes, strides, boundary, method, dilation) if is_readable else []
+        if not layouts:
+            self.is_copied = True
+            axes = self._extend(axes, boundary)
+            contiguous = contiguous_strides([axis.size for axis in axes], compute.itemsize)
+            layouts = lay_out(axes, contiguous, boundary, method, dilation)
+        self.runner = _runner(layouts, boundary, precision, compute, result, method, threads)
+        self.w_shape = (1, 1, *self.runner.problem.kernel)
+
+    def _extend(self, axes: Sequence[Axis], boundary: str) -> list[Axis]:
+        extended = list(axes)
         for index in axes_to_extend(axes, boundary):
             axis = axes[index]
             sources = source_indices(np.arange(-axis.lo, axis.size + axis.hi), axis.size, boundary)
             self.extended.append((index, sources))
-            axes[index] = Axis(sources.size, axis.taps, axis.dilation)
-        real = compute.itemsize // (2 if compute.kind == "c" else 1)
-        is_readable = dtype == compute and dtype.isnative and not any(stride % real for stride in strides)
-        layouts = lay_out(axes, strides, dilation) if is_readable and not self.extended else []
-        if not layouts:
-            self.is_copied = True
-            layouts = lay_out(axes, contiguous_strides([axis.size for axis in axes], compute.itemsize), dilation)
-        self.runner = _runner(layouts, boundary, precision, compute, result, method, threads)
-        problem = self.runner.problem
-        self.w_shape = (1, 1, *problem.kernel)
+            extended[index] = Axis(sources.size, axis.taps, axis.dilation)
+        return extended
 
     def __call__(self, x: np.ndarray, taps: np.ndarray, out: np.ndarray | None) -> np.ndarray:
         if self.runner is None:
@@ -247,12 +253,9 @@ class _Filter:
 def _runner(
     layouts: list[Layout], boundary: str, precision: str | None, compute: np.dtype, result: np.dtype, method, threads
 ) -> plans.Runner:
-    """A runner for the quickest of the layouts by prediction, or the refusal of a forced method.
-
-    The second layout is for transforms alone: sums take the same time in both.
-    """
+    """A runner for the quickest of the layouts by prediction, or the refusal of a forced method."""
     runners, refusal = [], None
-    for layout in layouts if method in ("auto", "fft") else layouts[:1]:
+    for layout in layouts:
         spec = ConvSpec.parse(
             (1, 1, *(axis.taps for axis in layout.spatial)),
             dilation=tuple(axis.dilation for axis in layout.spatial),

@@ -16,11 +16,12 @@ FLOORS = {
     "functional": 5,
     "signals": 5,
     "plans": 4,
+    "signal_layout": 4,
     "dispatch": 3,
     "algorithms": 2,
     "kernels": 1,
     **dict.fromkeys(
-        ("problem", "padding", "hardware", "jit", "cache", "costmodel", "errors", "workspace", "signal_layout", "_version"), 0
+        ("problem", "padding", "hardware", "jit", "cache", "costmodel", "errors", "workspace", "_version"), 0
     ),
 }
 
