@@ -5,8 +5,8 @@ others become spatial axes with a single tap. A batch axis behind a tap axis can
 interleaved signals is filtering the one signal of all samples, with C times the dilation. So vectors are full however
 few signals there are, and no transposed copy is made.
 
-Sums must not depend on how a batch is split, bit for bit, where a method is forced. Folded axes keep the order of
-summation; axes left as they are do so only in the form of `_in_same_order`.
+With a forced method, sums must not depend on how a batch is split, bit for bit. Folded axes keep the order of summation;
+axes left as they are do so only in the form of `_in_same_order`.
 """
 
 from __future__ import annotations
@@ -131,19 +131,16 @@ def lay_out(
 ) -> list[Layout]:
     """Ways to see an input as that of a problem, as it lies in memory; none if it must be copied first.
 
-    Several only where the method is free or transforms: those take many rows of a spatial axis at a time, but one member
-    of a batch after the other. A forced transform gets its axes as they are, so that their sizes do not change its length.
+    Several only where the method may be a transform (those take many rows of a spatial axis at a time, but one member of
+    a batch after the other) or is free.
     """
     runs = _runs(axes, strides)
     folded = _fold(runs, boundary)
-    is_plain = folded is not None and len(folded) == len(runs)
-    if method == "fft":
-        ways = _ways(runs) + ([] if folded is None or is_plain else _ways(folded))
-    elif method == "auto":
-        ways = [] if folded is None or is_plain else _ways(folded)[:1]
-        ways += _ways(runs) if is_plain or _is_wide(runs) else []
-    else:
-        ways = _ways(folded)[:1] if folded is not None else _in_same_order(runs, boundary)
+    ways = [] if folded is None else _ways(folded)
+    if method not in ("auto", "fft"):
+        ways = ways[:1] or _in_same_order(runs, boundary)
+    elif folded is None or len(folded) < len(runs):
+        ways += _ways(runs) if _is_wide(runs) else []
     for way in ways:
         for axis in way.spatial:
             if axis.size + axis.lo + axis.hi + axis.taps * axis.dilation >= _LARGEST:

@@ -98,7 +98,8 @@ def correlate(
     unevenly or if `boundary` is "reflect", "replicate" or "symmetric". Taps that are longer than 1 along more than three
     axes are summed over the others, one tap at a time.
 
-    For a forced method other than "im2col", results do not depend on how a batch is split, bit for bit.
+    For a forced method, results do not depend on how a batch is split, bit for bit. For "im2col" and "fft" this holds for
+    batch axes that come before those of the taps.
 
     References
     ----------
