@@ -1,12 +1,12 @@
 """How a filter along some axes of an array becomes a problem with one batch axis and three spatial ones.
 
 Samples are not moved. The first batch axes are the batch; where memory does not let batch axes merge into one, the
-others become spatial axes with a single tap. A batch axis behind a tap axis can be *folded* into it: filtering each of C
-interleaved signals is filtering the one signal of all samples, with C times the dilation. So vectors are full however
+others become spatial axes with a single tap. A batch axis behind a tap axis can be *folded* into it: filtering each of
+C interleaved signals is filtering the one signal of all samples, with C times the dilation. So vectors are full however
 few signals there are, and no transposed copy is made.
 
-With a forced method, sums must not depend on how a batch is split, bit for bit. Folded axes keep the order of summation;
-axes left as they are do so only in the form of `_in_same_order`.
+With a forced method, sums must not depend on how a batch is split, bit for bit. Folded axes keep the order of
+summation; axes left as they are do so only in the form of `_in_same_order`.
 """
 
 from __future__ import annotations
@@ -131,8 +131,8 @@ def lay_out(
 ) -> list[Layout]:
     """Ways to see an input as that of a problem, as it lies in memory; none if it must be copied first.
 
-    Several only where the method may be a transform (those take many rows of a spatial axis at a time, but one member of
-    a batch after the other) or is free.
+    Several only where the method is free, or a transform: those take many rows of a spatial axis at a time, but one
+    member of a batch after the other.
     """
     runs = _runs(axes, strides)
     folded = _fold(runs, boundary)
@@ -198,7 +198,7 @@ def _ways(runs: Runs) -> list[Layout]:
 
 
 def _in_same_order(runs: Runs, boundary: str) -> list[Layout]:
-    """A single tap axis as depth, which sums like a folded one: no rows share their samples, no chain of sums is cut."""
+    """A single tap axis as depth, which sums like a folded one: no rows share samples, no chain of sums is cut."""
     batch, rest = (runs[0], runs[1:]) if runs[0][0].taps == 1 else ((Axis(1), 0), runs)
     axis, behind = rest[0][0], rest[1:]
     keeps_chains = axis.taps <= CHAIN_TERMS or boundary != "zeros" or not _is_continued(axis)

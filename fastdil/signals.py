@@ -93,13 +93,14 @@ def correlate(
 
     Notes
     -----
-    `x` is read where it lies, also for ``axes=0``. It is copied only if its dtype is not that of the result; if its batch
-    axes are spaced too unevenly for one problem; and, with few signals behind an axis of the taps, if these are spaced
-    unevenly or if `boundary` is "reflect", "replicate" or "symmetric". Taps that are longer than 1 along more than three
-    axes are summed over the others, one tap at a time.
+    `x` is read where it lies, whatever its strides and `axes`. It is copied only if its dtype is not that of the
+    result; if its batch axes are spaced so unevenly that one problem cannot hold them; and, with batch axes behind
+    those of the taps, where these are few signals or a forced method has to keep its bits, and they are spaced unevenly
+    or `boundary` is "reflect", "replicate" or "symmetric". Taps longer than 1 along more than three axes are summed
+    over the others, one tap at a time, on a copy.
 
-    For a forced method, results do not depend on how a batch is split, bit for bit. For "im2col" and "fft" this holds for
-    batch axes that come before those of the taps.
+    For a forced method, results do not depend on how a batch is split, bit for bit. For "im2col" and "fft" this holds
+    for batch axes that come before those of the taps.
 
     References
     ----------
@@ -133,8 +134,8 @@ def convolve(
 ) -> np.ndarray:
     """Convolve signals with dilated taps, along any axes; `scipy.signal.convolve` where the dilation is 1.
 
-    In one dimension the full result is ``y[i] = sum over a of taps[a] * x[i - a * dilation]``: `correlate` with the taps
-    flipped and not conjugated. ``mode="causal"`` is the FIR filter ``scipy.signal.lfilter(taps, 1, x)``.
+    In one dimension the full result is ``y[i] = sum over a of taps[a] * x[i - a * dilation]``: `correlate` with the
+    taps flipped and not conjugated. ``mode="causal"`` is the FIR filter ``scipy.signal.lfilter(taps, 1, x)``.
 
     Parameters, result and errors are those of `correlate`.
 

@@ -39,12 +39,14 @@ def paddings(taps_shape, dilation, mode):
     for k, d in zip(taps_shape, naive.per_axis(dilation, len(taps_shape)), strict=True):
         reach = (k - 1) * d
         first = reach // 2  # SciPy's "same": number reach // 2 of the full result comes first
-        pairs.append({"full": (reach, reach), "same": (reach - first, first), "valid": (0, 0), "causal": (reach, 0)}[mode])
+        pairs.append(
+            {"full": (reach, reach), "same": (reach - first, first), "valid": (0, 0), "causal": (reach, 0)}[mode]
+        )
     return pairs
 
 
 def truth(name, x, taps, dilation=1, mode="full", axes=None, boundary="zeros", conv=naive.conv):
-    """The result by `naive.conv` (in more digits than the library's), with the batch moved to the front and back again."""
+    """The result by `naive.conv` (in more digits than the library's), the batch moved to the front and back."""
     axes = tuple(range(x.ndim - taps.ndim, x.ndim)) if axes is None else tuple(a % x.ndim for a in np.atleast_1d(axes))
     last = tuple(range(x.ndim - len(axes), x.ndim))
     moved = np.moveaxis(x, axes, last)
