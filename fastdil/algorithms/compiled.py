@@ -59,18 +59,18 @@ def pack_weights(problem: Problem, w: np.ndarray, rows: int, *, taps_first: bool
 
     A complex output is two rows, by real and by imaginary part; a last short block is filled with zeros.
     """
-    from fastdil.kernels.pack import weight_packer
+    from fastdil.kernels.pack import weight_packer, weight_scratch
 
-    kind = element_kind(problem)
-    unit = problem.unit
+    kind, vector_bytes, unit = element_kind(problem), machine().vector_bytes, problem.unit
     group_rows, channels, taps = problem.group_out * unit, problem.group_in, problem.taps
     blocks = -(-group_rows // rows)
     steps = (rows, channels * rows) if taps_first else (taps * rows, rows)
     packed = np.empty(problem.groups * blocks * rows * channels * taps, f"{kind[0]}{int(kind[1:]) // 8}")
-    params = np.array([rows, group_rows, channels, taps, *steps, unit, blocks], np.int64)
+    params = np.array([group_rows, channels, taps, *steps, blocks], np.int64)
     threads = default_threads() if packed.nbytes > machine().l2 else 1
     pointers = (0, w.ctypes.data, 0, packed.ctypes.data)
-    execute(weight_packer(kind).address, params, pointers, problem.groups * blocks, 0, threads)
+    packer, scratch = weight_packer(kind, vector_bytes, rows, unit), weight_scratch(kind, vector_bytes, rows)
+    execute(packer.address, params, pointers, problem.groups * blocks, scratch, threads)
     return packed
 
 

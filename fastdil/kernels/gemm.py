@@ -37,9 +37,10 @@ from fastdil.kernels.geometry import (
     lanes_of,
 )
 from fastdil.kernels.intrinsics import (
+    ENTRY_FIELDS,
     OUTSIDE,
     classify_lanes,
-    copy_vectors,
+    copy_runs,
     gather_vectors,
     load_i64,
     store_i64,
@@ -83,7 +84,7 @@ REGION_FIELDS = 14
 #: What `open_block` works out for a task, at the start of the worker's scratch memory.
 (
     FIRST_PIXEL, PIXELS, STRIPS, VECTORS, GROUP, SAMPLE, FIRST_BLOCK, LAST_BLOCK, LINES, LINES_AT_ONCE, TAPS_AT_ONCE,
-    CHANNELS_AT_ONCE, SEVERAL, IS_LONG,
+    CHANNELS_AT_ONCE, SEVERAL, MERGE_BLOCKS,
 ) = range(14)  # fmt: skip
 STATE_FIELDS = 14
 
@@ -208,7 +209,11 @@ def open_block(params, region, state, task, strip_pixels, lanes, unit):
     store_i64(state, CHANNELS_AT_ONCE, channels_at_once)
     several = lines * width_taps * group_in > lines_at_once * taps_at_once * channels_at_once
     store_i64(state, SEVERAL, 1 if several else 0)
-    store_i64(state, IS_LONG, 1 if lines * width_taps * group_in > PLAIN_CHAINS * CHAIN_TERMS else 0)
+    # Blocks whose chains may be added plainly before they are merged; 0 if that holds for all of them together.
+    chain_taps = CHAIN_TERMS // channels_at_once
+    block_chains = (lines_at_once * taps_at_once + chain_taps - 1) // chain_taps
+    is_long = lines * width_taps * group_in > PLAIN_CHAINS * CHAIN_TERMS
+    store_i64(state, MERGE_BLOCKS, max(PLAIN_CHAINS // block_chains, 1) if is_long else 0)
 
 
 @helper
@@ -222,7 +227,17 @@ def classify_block(params, state, scratch, lanes, taps, width_taps):
         column = columns + index % width_taps * vectors * lanes * 8
         for vector in range(vectors):
             shift = vector * lanes * 8
-            classify_lanes(lanes, row + shift, column + shift, entries + (index * vectors + vector) * 16)
+            entry = entries + (index * vectors + vector) * ENTRY_FIELDS * 8
+            classify_lanes(lanes, row + shift, column + shift, entry)
+
+
+@helper
+def runs_suffice(entries, count):
+    """Whether each of `count` vectors is made of at most two runs, so that nothing must be gathered."""
+    fewest = 0
+    for index in range(count):
+        fewest = min(fewest, load_i64(entries, index * ENTRY_FIELDS + 1))
+    return fewest == 0
 
 
 @helper
@@ -231,19 +246,24 @@ def pack_panel(kind, lanes, width, size, params, state, scratch, source, taps, w
     vectors, channel_bytes = load_i64(state, VECTORS), load_i64(params, XC) * size
     rows, columns = scratch + load_i64(params, ROW_TABLE), scratch + load_i64(params, COLUMN_TABLE)
     entries, panel = scratch + load_i64(params, ENTRIES), scratch + load_i64(params, PANEL)
-    line = width * lanes * size
+    line, step = width * lanes * size, ENTRY_FIELDS * 8
     for index in range(taps):
         row = rows + index // width_taps * vectors * lanes * 8
         column = columns + index % width_taps * vectors * lanes * 8
-        for vector in range(vectors):
-            entry, shift = entries + (index * vectors + vector) * 16, vector * lanes * 8
-            target = panel + (vector // width * taps + index) * channels * line + vector % width * lanes * size
-            bits = load_i64(entry, 1)
-            if bits >= 0:
-                at = source + load_i64(entry, 0) * size
-                copy_vectors(kind, lanes, target, line, at, channel_bytes, channels, bits)
-            else:
-                gather_vectors(kind, lanes, target, line, source, channel_bytes, channels, row + shift, column + shift)
+        for first in range(0, vectors, width):
+            count = min(width, vectors - first)
+            target = panel + (first // width * taps + index) * channels * line
+            entry = entries + (index * vectors + first) * step
+            if count == width and runs_suffice(entry, width):
+                # A whole strip at a time: each line of the cache that a channel fills is used up at once.
+                copy_runs(kind, lanes, width, target, line, source, channel_bytes, channels, entry)
+                continue
+            for vector in range(count):
+                place, lane = target + vector * lanes * size, (first + vector) * lanes * 8
+                if runs_suffice(entry + vector * step, 1):
+                    copy_runs(kind, lanes, 1, place, line, source, channel_bytes, channels, entry + vector * step)
+                else:
+                    gather_vectors(kind, lanes, place, line, source, channel_bytes, channels, row + lane, column + lane)
 
 
 @helper
@@ -272,9 +292,12 @@ def multiply_tile(kind, lanes, rows, width, size, used, weights, tap_offsets, ta
 
 @helper
 def multiply_block(
-    kind, lanes, rows, width, size, unit, params, state, scratch, weights, bias, out, taps, channels, resume, is_last
+    kind, lanes, rows, width, size, unit, params, state, scratch, weights, bias, out, taps, channels, done, is_last
 ):
-    """Multiply the packed panel with all output rows of the task; store the tiles that are complete."""
+    """Multiply the packed panel with all output rows of the task; store the tiles that are complete.
+
+    `done` blocks of the reduction came before.
+    """
     line = width * lanes * size
     record = (1 + 3 * (width * lanes // unit)) * 8
     panel, sums = scratch + load_i64(params, PANEL), scratch + load_i64(params, SUMS)
@@ -284,23 +307,25 @@ def multiply_block(
     group = load_i64(state, GROUP)
     sample_channel = load_i64(state, SAMPLE) * load_i64(params, GROUPS) * group_out
     block_bytes = load_i64(params, KERNEL_TAPS) * load_i64(params, GROUP_IN) * rows * size
-    tile_step = load_i64(state, SEVERAL) * rows * line
-    # In a long reduction the block's own tile comes first in memory, then the totals with their errors.
-    is_long, totals = load_i64(state, IS_LONG), sums + rows * line
+    # In a long reduction each tile is followed by its total and by the errors of that.
+    merge_blocks, tile_bytes = load_i64(state, MERGE_BLOCKS), rows * line
+    tile_step = load_i64(state, SEVERAL) * tile_bytes * (3 if merge_blocks > 0 else 1)
+    resume, merges = done, False
+    if merge_blocks > 0:
+        resume, merges = done % merge_blocks, is_last or (done + 1) % merge_blocks == 0
     for strip in range(load_i64(state, STRIPS)):
         used = min(width, load_i64(state, VECTORS) - strip * width)
         for block in range(first_block, last_block):
-            place = strip * (last_block - first_block) + block - first_block
-            tile = sums if is_long else sums + place * tile_step
+            tile = sums + (strip * (last_block - first_block) + block - first_block) * tile_step
             multiply_tile(
                 kind, lanes, rows, width, size, used, weights + block * block_bytes, tap_offsets, taps, channels,
-                panel + strip * taps * channels * line, tile, 0 if is_long else resume,
+                panel + strip * taps * channels * line, tile, resume,
             )  # fmt: skip
-            if is_long:
-                total = totals + place * 2 * tile_step
-                merge_tile(kind, lanes, tile, total, total + tile_step, rows * used, resume)
+            if merges:
+                total = tile + tile_bytes
+                merge_tile(kind, lanes, tile, total, total + tile_bytes, rows * used, done // merge_blocks)
                 if is_last:
-                    settle_tile(kind, lanes, total, total + tile_step, rows * used)
+                    settle_tile(kind, lanes, total, total + tile_bytes, rows * used)
                 tile = total
             if is_last:
                 first = block * (rows // unit)
@@ -329,7 +354,7 @@ def _make_gemm_kernel(kind: str, size: int, lanes: int, rows: int, width: int, u
         channels_at_once = load_i64(state, CHANNELS_AT_ONCE)
         block_lanes = load_i64(state, VECTORS) * lanes
         sample = x + load_i64(state, SAMPLE) * load_i64(params, XN) * size
-        resume = 0
+        done = 0
         for line in range(0, lines, lines_at_once):
             line_count = min(lines_at_once, lines - line)
             for tap in range(load_i64(region, R_W_LO), tap_end, taps_at_once):
@@ -348,10 +373,10 @@ def _make_gemm_kernel(kind: str, size: int, lanes: int, rows: int, width: int, u
                     pack_panel(kind, lanes, width, size, params, state, scratch, source, taps, tap_count, channels)
                     multiply_block(
                         kind, lanes, rows, width, size, unit, params, state, scratch,
-                        w + group * group_bytes + channel * rows * size, bias, out, taps, channels, resume,
+                        w + group * group_bytes + channel * rows * size, bias, out, taps, channels, done,
                         is_last_tap and channel + channels == group_in,
                     )  # fmt: skip
-                    resume = 1
+                    done += 1
 
     return jit.callback(gemm, name, KERNEL_ARGUMENTS)
 
@@ -380,10 +405,10 @@ def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int) -> int:
     parts = (
         (None, STATE_FIELDS * 8),
         (PANEL, terms * block_lanes * size),
-        (SUMS, (1 + 2 * strips * int(params[CHUNK_BLOCKS])) * rows * width * lanes * size),
+        (SUMS, 3 * strips * int(params[CHUNK_BLOCKS]) * rows * width * lanes * size),
         (ROW_TABLE, most_lines * block_lanes * 8),
         (COLUMN_TABLE, most_taps * block_lanes * 8),
-        (ENTRIES, most_both * strips * width * 16),
+        (ENTRIES, most_both * strips * width * ENTRY_FIELDS * 8),
         (TAP_OFFSETS, most_both * 8),
         (RUNS, strips * (1 + 3 * (width * lanes // unit)) * 8),
     )

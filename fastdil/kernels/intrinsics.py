@@ -34,6 +34,9 @@ KINDS = {
 #: far above: whatever is added to this mark, the sum is below half of it, and two marks do not overflow.
 OUTSIDE = -(2**61)
 
+#: Integers that `classify_lanes` writes for a vector: offset and mask of each of two runs.
+ENTRY_FIELDS = 4
+
 
 class Vectors:
     """Vector values of one element kind and lane count inside one LLVM function."""
@@ -64,11 +67,12 @@ class Vectors:
     def store(self, value: ir.Value, address: ir.Value) -> None:
         self.builder.store(value, self.pointer(address), align=self.size)
 
-    def load_masked(self, address: ir.Value, mask: ir.Value) -> ir.Value:
-        """Lanes whose mask bit is clear are zero, and their memory is not touched."""
+    def load_masked(self, address: ir.Value, mask: ir.Value, others: ir.Value | None = None) -> ir.Value:
+        """Lanes whose mask bit is clear come from `others`, zeros unless given, and their memory is not touched."""
         name = f"llvm.masked.load.v{self.lanes}{self.kind}.p0"
         load = self._declare(name, self.type, (ir.PointerType(), I32, self.mask_type, self.type))
-        return self.builder.call(load, (self.pointer(address), ir.Constant(I32, self.size), mask, self.zero))
+        others = self.zero if others is None else others
+        return self.builder.call(load, (self.pointer(address), ir.Constant(I32, self.size), mask, others))
 
     def store_masked(self, value: ir.Value, address: ir.Value, mask: ir.Value) -> None:
         name = f"llvm.masked.store.v{self.lanes}{self.kind}.p0"
@@ -310,6 +314,84 @@ def copy_vectors(typingctx, kind, lanes, target, target_step, source, source_ste
 
 
 @intrinsic(prefer_literal=True)
+def copy_runs(typingctx, kind, lanes, width, target, target_step, source, source_step, count, entries):
+    """`count` times: load `width` vectors, each of one or two runs of neighbours, and store them side by side.
+
+    `entries` holds what `classify_lanes` wrote for each vector; steps are in bytes. Two loads under complementary masks
+    take the place of a gather, which costs ten times as much on some processors.
+    """
+    kind_name, lane_count, vector_count = literals(kind, lanes, width)
+
+    def codegen(context, builder, signature, args):
+        target, target_step, source, source_step, count, entries = args[3:]
+        vectors, integers = Vectors(builder, kind_name, lane_count), Vectors(builder, "i64", 1)
+
+        def entry(vector, field):
+            return integers.load_scalar(integers.at(entries, vector * ENTRY_FIELDS + field))
+
+        starts = [[vectors.at(constant(0), entry(v, field)) for field in (0, 2)] for v in range(vector_count)]
+        masks = [[vectors.mask_from_bits(entry(v, field)) for field in (1, 3)] for v in range(vector_count)]
+
+        def copy(runs):
+            def body(index, carried):
+                to, at = carried
+                for v in range(vector_count):
+                    value = vectors.zero
+                    for run in range(runs):
+                        value = vectors.load_masked(builder.add(at, starts[v][run]), masks[v][run], value)
+                    vectors.store(value, vectors.at(to, v * lane_count))
+                return [builder.add(to, target_step), builder.add(at, source_step)]
+
+            counted_loop(builder, count, [target, source], body)
+
+        second = constant(0)
+        for v in range(vector_count):
+            second = builder.or_(second, entry(v, 3))
+        with builder.if_else(builder.icmp_signed("==", second, constant(0))) as (single, double):
+            with single:
+                copy(1)
+            with double:
+                copy(2)
+        return context.get_dummy_value()
+
+    arguments = (kind, lanes, width, target, target_step, source, source_step, count, entries)
+    return returns(types.void, arguments), codegen
+
+
+@intrinsic(prefer_literal=True)
+def interleave_rows(typingctx, kind, lanes, rows, target, source, row_step, present, count):
+    """Transpose: write the first `count` elements of each of `rows` rows, column by column.
+
+    `rows` is a power of two; rows from `present` on count as zeros. Room for ``lanes * rows`` elements is overwritten.
+    """
+    kind_name, lane_count, row_count = literals(kind, lanes, rows)
+
+    def codegen(context, builder, signature, args):
+        target, source, row_step, present, count = args[3:]
+        vectors = Vectors(builder, kind_name, lane_count)
+
+        def load(row):
+            is_present = builder.icmp_signed(">", present, constant(row))
+            # An empty mask on an address that may not be mapped takes a microcode assist.
+            at = builder.select(is_present, builder.add(source, builder.mul(row_step, constant(row))), source)
+            return vectors.load_masked(at, vectors.first_lanes(builder.select(is_present, count, constant(0))))
+
+        def interleave(values):
+            if len(values) == 1:
+                return values[0]
+            even, odd = interleave(values[::2]), interleave(values[1::2])
+            length = even.type.count
+            order = [i // 2 + i % 2 * length for i in range(2 * length)]
+            return builder.shuffle_vector(even, odd, ir.Constant(ir.VectorType(I32, 2 * length), order))
+
+        columns = interleave([load(row) for row in range(row_count)])
+        vectors.store(columns, target)
+        return context.get_dummy_value()
+
+    return returns(types.void, (kind, lanes, rows, target, source, row_step, present, count)), codegen
+
+
+@intrinsic(prefer_literal=True)
 def gather_vectors(typingctx, kind, lanes, target, target_step, source, source_step, count, rows, columns):
     """`count` times: gather one vector at element offsets ``rows[i] + columns[i]``; `OUTSIDE` gives zero.
 
@@ -344,30 +426,66 @@ def _lane_offsets(builder: ir.IRBuilder, lanes: int, tables: Sequence[ir.Value])
 def classify_lanes(typingctx, lanes, rows, columns, entry):
     """How to fetch one vector whose lane i stands at ``rows[i] + columns[i]`` (`OUTSIDE`: a zero).
 
-    Writes two integers behind `entry`: the offset of lane 0 and the mask of lanes to load if the wanted lanes are
-    consecutive in memory, else anything and -1.
+    Writes `ENTRY_FIELDS` integers behind `entry`: for each of two runs of lanes that are neighbours in memory, the
+    offset of lane 0, as if the run began there, and the mask of its lanes. Where there are more runs, the first mask
+    is -1.
     """
     (lane_count,) = literals(lanes)
 
     def codegen(context, builder, signature, args):
         offsets, wanted = _lane_offsets(builder, lane_count, args[1:3])
         bits_type = ir.IntType(lane_count)
-        wanted_bits = builder.bitcast(wanted, bits_type)
-        iota = ir.Constant(offsets.type, list(range(lane_count)))
-        anchors = builder.sub(offsets, iota)
-        first = builder.cttz(wanted_bits, ir.Constant(I1, 0))
-        first = builder.and_(first, ir.Constant(bits_type, lane_count - 1))
-        anchor = builder.extract_element(anchors, builder.zext(first, I64))
-        consecutive = builder.icmp_signed("==", anchors, splat(builder, anchor, lane_count))
-        agree = builder.and_(builder.bitcast(consecutive, bits_type), wanted_bits)
-        run = builder.icmp_unsigned("==", agree, wanted_bits)
-        mask = builder.select(run, builder.zext(wanted_bits, I64), constant(-1))
+        anchors = builder.sub(offsets, ir.Constant(offsets.type, list(range(lane_count))))
         integers = Vectors(builder, "i64", 1)
-        builder.store(anchor, integers.pointer(args[3]), align=8)
-        builder.store(mask, integers.pointer(integers.at(args[3], 1)), align=8)
+        left = builder.bitcast(wanted, bits_type)
+        runs = []
+        for _ in range(ENTRY_FIELDS // 2):
+            first = builder.and_(builder.cttz(left, ir.Constant(I1, 0)), ir.Constant(bits_type, lane_count - 1))
+            anchor = builder.extract_element(anchors, builder.zext(first, I64))
+            same = builder.icmp_signed("==", anchors, splat(builder, anchor, lane_count))
+            run = builder.and_(builder.bitcast(same, bits_type), left)
+            left = builder.xor(left, run)
+            # An empty run is loaded under an empty mask: from a mapped address, or it takes a microcode assist.
+            is_empty = builder.icmp_unsigned("==", run, ir.Constant(bits_type, 0))
+            runs.append((builder.select(is_empty, constant(0), anchor), builder.zext(run, I64)))
+        is_done = builder.icmp_unsigned("==", left, ir.Constant(bits_type, 0))
+        runs[0] = (runs[0][0], builder.select(is_done, runs[0][1], constant(-1)))
+        for index, value in enumerate(part for run in runs for part in run):
+            builder.store(value, integers.pointer(integers.at(args[3], index)), align=8)
         return context.get_dummy_value()
 
     return returns(types.void, (lanes, rows, columns, entry)), codegen
+
+
+@intrinsic
+def fill_ramp(typingctx, target, count, first, step, size, scale):
+    """`count` integers: ``position * scale`` for the positions ``first + i * step``; `OUTSIDE` beyond ``[0, size)``."""
+    lanes = 8
+
+    def codegen(context, builder, signature, args):
+        target, count, first, step, size, scale = args
+        integers = Vectors(builder, "i64", lanes)
+        ramp = builder.mul(ir.Constant(integers.type, list(range(lanes))), integers.splat(step))
+        position = builder.add(integers.splat(first), ramp)
+        move = integers.splat(builder.mul(step, constant(lanes)))
+        sizes, scales = integers.splat(size), integers.splat(scale)
+        outside = ir.Constant(integers.type, [OUTSIDE] * lanes)
+
+        def body(index, carried):
+            (position,) = carried
+            # As unsigned numbers, negative positions are beyond any size.
+            inside = builder.icmp_unsigned("<", position, sizes)
+            at = builder.mul(index, constant(lanes))
+            value = builder.select(inside, builder.mul(position, scales), outside)
+            mask = integers.first_lanes(builder.sub(count, at))
+            integers.store_masked(value, integers.at(target, at), mask)
+            return [builder.add(position, move)]
+
+        blocks = builder.sdiv(builder.add(count, constant(lanes - 1)), constant(lanes))
+        counted_loop(builder, blocks, [position], body)
+        return context.get_dummy_value()
+
+    return types.void(*(types.int64,) * 6), codegen
 
 
 @intrinsic(prefer_literal=True)

@@ -31,12 +31,13 @@ from fastdil.kernels.geometry import (
     XD,
     XH,
     XW,
+    lanes_of,
     source_index,
 )
-from fastdil.kernels.intrinsics import OUTSIDE, copy_vectors, load_i64, store_i64
+from fastdil.kernels.intrinsics import OUTSIDE, copy_vectors, fill_ramp, interleave_rows, load_i64, store_i64
 
 # Parameters of the weight packer.
-(W_ROWS, W_GROUP_ROWS, W_CHANNELS, W_TAPS, W_CHANNEL_STEP, W_TAP_STEP, W_UNIT, W_BLOCKS) = range(8)
+(W_GROUP_ROWS, W_CHANNELS, W_TAPS, W_CHANNEL_STEP, W_TAP_STEP, W_BLOCKS) = range(6)
 
 
 @helper
@@ -64,6 +65,9 @@ def fill_columns(params, target, out_width, count, tap):
     unit, step, size = load_i64(params, UNIT), load_i64(params, XW), load_i64(params, NW)
     mode, stride = load_i64(params, MODE), load_i64(params, SW)
     position = out_width * stride + tap * load_i64(params, DW) - load_i64(params, LW)
+    if mode == 0 and unit == 1:
+        fill_ramp(target, count, position, stride, size, step)
+        return
     for index in range(count):
         source = source_index(position + index * stride, size, mode)
         for part in range(unit):
@@ -77,37 +81,72 @@ def fill_constant(target, count, value):
         store_i64(target, index, value)
 
 
-def _make_weight_packer(kind: str, size: int) -> Any:
+@helper
+def pack_complex_row(kind, size, target, source, present, channels, taps, channel_step, tap_step):
+    """The real or the imaginary parts of one output's weights, `channel_step` and `tap_step` elements apart."""
+    for channel in range(channels):
+        at, read = target + channel * channel_step * size, source + channel * taps * 2 * size
+        for _tap in range(taps):
+            copy_vectors(kind, 1, at, 0, read, 0, 1, present)
+            at += tap_step * size
+            read += 2 * size
+
+
+@helper
+def pack_real_rows(kind, lanes, rows, size, target, source, present, channels, taps, channel_step, tap_step, scratch):
+    """The weights of `rows` outputs, of which `present` exist, side by side: transposed `lanes` terms at a time."""
+    terms = channels * taps
+    channel, tap = 0, 0
+    for first in range(0, terms, lanes):
+        count = min(lanes, terms - first)
+        interleave_rows(kind, lanes, rows, scratch, source + first * size, terms * size, present, count)
+        for index in range(count):
+            at = target + (channel * channel_step + tap * tap_step) * size
+            copy_vectors(kind, rows, at, 0, scratch + index * rows * size, 0, 1, (1 << rows) - 1)
+            tap += 1
+            if tap == taps:
+                channel, tap = channel + 1, 0
+
+
+def _make_weight_packer(kind: str, size: int, lanes: int, rows: int, unit: int, name: str) -> Any:
     stamp = jit.source_stamp()
 
     def pack_weights(params, x, w, bias, out, scratch, task):
         """Task = one block of output rows of one group: out[c * channel_step + tap * tap_step + row]."""
         stamp  # noqa: B018 - a closure cell in the cache key
-        rows, unit = load_i64(params, W_ROWS), load_i64(params, W_UNIT)
         channels, taps = load_i64(params, W_CHANNELS), load_i64(params, W_TAPS)
         channel_step, tap_step = load_i64(params, W_CHANNEL_STEP), load_i64(params, W_TAP_STEP)
         group_rows, blocks = load_i64(params, W_GROUP_ROWS), load_i64(params, W_BLOCKS)
-        group, block = task // blocks, task % blocks
+        group, first = task // blocks, task % blocks * rows
         terms = channels * taps
-        first = block * rows
         target = out + task * terms * rows * size
+        if unit == 1:
+            source = w + (group * group_rows + first) * terms * size
+            pack_real_rows(
+                kind, lanes, rows, size, target, source, group_rows - first, channels, taps, channel_step, tap_step,
+                scratch,
+            )  # fmt: skip
+            return
         for row in range(rows):
-            inside = 1 if first + row < group_rows else 0
             # Row r of a complex group is the real (r even) or imaginary part of output r // 2.
-            output = group * (group_rows // unit) + (first + row) // unit
-            source = w + (output * terms * unit + (first + row) % unit) * size
-            for channel in range(channels):
-                at = target + (channel * channel_step + row) * size
-                read = source + channel * taps * unit * size
-                for _tap in range(taps):
-                    copy_vectors(kind, 1, at, 0, read, 0, 1, inside)
-                    at += tap_step * size
-                    read += unit * size
+            output = group * (group_rows // 2) + (first + row) // 2
+            source = w + (output * terms * 2 + (first + row) % 2) * size
+            present = 1 if first + row < group_rows else 0
+            pack_complex_row(
+                kind, size, target + row * size, source, present, channels, taps, channel_step, tap_step
+            )  # fmt: skip
 
-    return jit.callback(pack_weights, f"pack_weights_{kind}", KERNEL_ARGUMENTS)
+    return jit.callback(pack_weights, name, KERNEL_ARGUMENTS)
 
 
 @cache
-def weight_packer(kind: str) -> Any:
-    """The kernel that packs weights of one element kind."""
-    return _make_weight_packer(kind, int(kind[1:]) // 8)
+def weight_packer(kind: str, vector_bytes: int, rows: int, unit: int) -> Any:
+    """The kernel that packs weights of one element kind in blocks of `rows` real output rows."""
+    lanes = lanes_of(kind, vector_bytes)
+    name = f"pack_weights_{kind}_{rows}_{'complex' if unit == 2 else 'real'}_{8 * vector_bytes}bit"
+    return _make_weight_packer(kind, int(kind[1:]) // 8, lanes, rows, unit, name)
+
+
+def weight_scratch(kind: str, vector_bytes: int, rows: int) -> int:
+    """Bytes of scratch memory that the packer needs per worker."""
+    return lanes_of(kind, vector_bytes) * rows * (int(kind[1:]) // 8)
