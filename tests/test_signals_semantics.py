@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import tracemalloc
 
 import naive
 import numpy as np
@@ -164,6 +165,19 @@ def test_a_batch_is_transformed_many_at_a_time():
     assert methods_of(x, taps, 1, "same")[0] in TRANSFORMS
     (bound,) = signals._filters._entries.values()
     assert bound.runner.problem.batch == 1
+
+
+def test_an_autocorrelation_needs_little_memory():
+    x = normal(100_000)
+    fastdil.correlate(x, x)
+    tracemalloc.start()
+    try:
+        y = fastdil.correlate(x, x)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 32 * x.nbytes
+    assert_within(y, scipy.signal.correlate(x, x), 16 * np.finfo(float).eps * np.sum(x**2))
 
 
 @pytest.mark.parametrize("dtype", ["int32", "bool"])
