@@ -26,6 +26,8 @@ from fastdil.signal_layout import (
 
 #: Filters of recent calls, so that a repeated call pays neither for validation nor for choosing.
 _filters = BoundedCache(256)
+#: Types of arguments whose equal values mean the same.
+_PLAIN = frozenset((int, str, type(None)))
 #: Tap axes that one problem can have; those beyond are summed one tap at a time.
 _MOST_TAP_AXES = 3
 
@@ -155,9 +157,10 @@ def _apply(flips, x, taps, dilation, mode, axes, boundary, method, precision, th
     taps = taps if type(taps) is np.ndarray else plans.as_array("taps", taps)
     if not x.flags.aligned:
         x = np.array(x, order="C")
-    arrays = (x.shape, x.strides, x.dtype, taps.shape, taps.dtype)
-    words = (_key(mode), _key(boundary), _key(method), _key(precision))
-    key = (flips, arrays, _key(dilation), _key(axes), _key(threads), words)
+    settings = (dilation, mode, axes, boundary, method, precision, threads)
+    if not _PLAIN.issuperset(map(type, settings)):
+        settings = tuple(map(_key, settings))
+    key = (flips, x.shape, x.strides, x.dtype, taps.shape, taps.dtype, settings)
     bound = _filters.get(key)
     if bound is None:
         bound = _bind(flips, x, taps, dilation, mode, axes, boundary, method, precision, threads)
@@ -169,7 +172,7 @@ def _apply(flips, x, taps, dilation, mode, axes, boundary, method, precision, th
 
 def _key(value):
     """A hashable stand-in in which 1, 1.0 and True differ."""
-    return value if type(value) is int or type(value) is str or value is None else (repr(value),)
+    return value if type(value) in _PLAIN else (repr(value),)
 
 
 def _bind(flips, x, taps, dilation, mode, axes, boundary, method, precision, threads):
@@ -205,7 +208,8 @@ class _Weights:
             taps = taps[self.reversal]
         elif self.conjugates:
             taps = taps.conj()
-        return np.ascontiguousarray(taps, self.dtype)
+        taps = np.ascontiguousarray(taps, self.dtype)
+        return taps if taps.flags.aligned else taps.copy()
 
 
 class _Filter:

@@ -244,6 +244,25 @@ def test_any_layout(dtype, boundary):
         np.testing.assert_array_equal(x, before)
 
 
+@pytest.mark.parametrize("method", [*PLAIN, "auto"])
+@pytest.mark.parametrize("dtype", ["float32", "complex128", "int16"])
+def test_taps_may_lie_anywhere(dtype, method):
+    x, taps = small((3, 40), dtype), small(9, dtype, 1)
+    raw = np.zeros(taps.nbytes + 1, np.uint8)[1:]
+    unaligned = raw.view(dtype)
+    unaligned[...] = taps
+    for name in ("correlate", "convolve"):
+        expected = truth(name, x, taps, 2, "same")
+        for given in (
+            unaligned,
+            taps.astype(taps.dtype.newbyteorder()),
+            np.repeat(taps, 2)[::2],
+            taps[::-1].copy()[::-1],
+        ):
+            y = getattr(fastdil, name)(x, given, 2, "same", method=method)
+            np.testing.assert_array_equal(y, expected)
+
+
 @pytest.mark.parametrize(
     ("view", "axes"),
     [
