@@ -31,12 +31,21 @@ _HOME = {
     "machine": "hardware",
     "Machine": "hardware",
     "Problem": "problem",
+    "atrous_transform": "wavelets",
+    "inverse_atrous_transform": "wavelets",
+    "atrous_noise": "wavelets",
+    "atrous_threshold": "wavelets",
 }
+
+#: Packages inside this one that are loaded when first used.
+_PACKAGES = ("theory",)
 
 __all__ = ["__version__", *_HOME]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return import_module(f"fastdil.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'fastdil' has no attribute {name!r}")
     value = getattr(import_module(f"fastdil.{_HOME[name]}"), name)
@@ -45,10 +54,11 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, *_PACKAGES])
 
 
 if TYPE_CHECKING:
+    from fastdil import theory
     from fastdil.algorithms import methods
     from fastdil.dispatch import Explanation
     from fastdil.functional import conv, conv1d, conv2d, conv3d, explain, warmup
@@ -56,3 +66,4 @@ if TYPE_CHECKING:
     from fastdil.plans import Plan, plan
     from fastdil.problem import Problem
     from fastdil.signals import convolve, correlate
+    from fastdil.wavelets import atrous_noise, atrous_threshold, atrous_transform, inverse_atrous_transform

@@ -132,7 +132,7 @@ def per_axis(name: str, value: object, rank: int) -> tuple[int, ...]:
     return (as_int(name, value, 1),) * rank
 
 
-def _parse_padding(padding: object, rank: int) -> str | tuple[Pair, ...]:
+def parse_padding(padding: object, rank: int) -> str | tuple[Pair, ...]:
     if isinstance(padding, str):
         words = NAMED_PADDINGS + (CAUSAL_PADDINGS if rank == 1 else ())
         if rank > 1 and padding in CAUSAL_PADDINGS:
@@ -154,7 +154,7 @@ def _parse_padding(padding: object, rank: int) -> str | tuple[Pair, ...]:
     return tuple(pairs)
 
 
-def _named_pair(name: str, n: int, kernel: int, stride: int, dilation: int) -> Pair:
+def named_pair(name: str, n: int, kernel: int, stride: int, dilation: int) -> Pair:
     """The explicit (lo, hi) that a named padding means on an axis of `n` samples."""
     reach = (kernel - 1) * dilation
     if name == "valid":
@@ -220,7 +220,7 @@ class ConvSpec:
         if w_shape[0] % group_count:
             raise bad_value("groups", groups, f"a divisor of w's {w_shape[0]} output channels")
         lead = (1,) * (3 - rank)
-        parsed_padding = _parse_padding(padding, rank)
+        parsed_padding = parse_padding(padding, rank)
         if not isinstance(parsed_padding, str):
             parsed_padding = ((0, 0),) * (3 - rank) + parsed_padding
         return cls(
@@ -282,7 +282,7 @@ class ConvSpec:
         name = self.padding
         pairs = []
         for axis, n, k, s, d in zip(range(3), size, self.kernel, self.stride, self.dilation, strict=True):
-            lo, hi = _named_pair(name, n, k, s, d) if isinstance(name, str) else name[axis]
+            lo, hi = named_pair(name, n, k, s, d) if isinstance(name, str) else name[axis]
             padded, reach = n + lo + hi, effective_kernel_size(k, d)
             # A named padding keeps an axis without samples empty; everything else must hold the whole kernel.
             empty = n == 0 and padded == reach - 1 and isinstance(name, str) and name != "valid"

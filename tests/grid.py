@@ -127,6 +127,39 @@ def _kernels():
             yield Case("kernel", (1, 2, 34, 47), (2, 2, *kernel), dilation=d)
 
 
+def _planes():
+    """One output channel per group: rows that share lines, below and above the tiles' rows, sums and widths."""
+    for heights in (2, 3, 4, 5, 6, 9):
+        for d, n in ((1, 23), (2, 17), (5, 9), (7, 6)):
+            yield Case("plane", (2, 1, n, 70), (1, 1, heights, 3), padding="same", dilation=(d, 2))
+            yield Case("plane", (1, 3, n + 8 * d, 37), (1, 3, heights, 5), padding=(0, 4), dilation=d)
+    yield Case("plane", (1, 2, 30, 130), (1, 2, 13, 15), padding="same", dilation=2)
+    yield Case("plane", (1, 1, 20, 300), (1, 1, 3, 100), padding=(2, 70))
+    yield Case("plane", (1, 1, 4, 9, 50), (1, 1, 3, 5, 3), padding=(2, 4, 3), dilation=2)
+    yield Case("plane", (2, 5, 21, 33), (5, 1, 8, 8), padding=((20, 9), (3, 40)), dilation=3, groups=5)
+    yield Case("plane", (1, 1, 40, 50), (1, 1, 3, 3), stride=(2, 1), padding=3, dilation=4)
+    for mode in MODES:
+        yield Case("plane", (1, 1, 11, 90), (1, 1, 5, 5), padding=6, dilation=3, padding_mode=mode)
+        yield Case("plane", (1, 2, 7, 20), (1, 2, 7, 9), padding=((3, 9), (30, 2)), padding_mode=mode)
+
+
+def _folds():
+    """One output channel and many taps along a signal: whole and ragged last lines, short and long dilations."""
+    for taps in (23, 24, 25, 48, 64, 97, 150):
+        for d, n in ((1, 400), (3, 700), (8, 1500), (64, 9700), (100, 15100)):
+            yield (
+                Case("fold", (1, 1, n), (1, 1, taps), dilation=d)
+                if n > (taps - 1) * d
+                else Case("fold", (1, 1, n), (1, 1, taps), padding="same", dilation=d)
+            )
+    yield Case("fold", (2, 3, 1100), (3, 1, 30), padding="causal", dilation=5, groups=3)
+    yield Case("fold", (2, 6, 800), (3, 2, 33), padding=((50, 7),), dilation=4, groups=3)
+    yield Case("fold", (1, 1, 2500), (1, 1, 700), padding=((300, -40),), dilation=2)
+    for mode in MODES:
+        yield Case("fold", (1, 2, 900), (1, 2, 40), padding="same", dilation=8, padding_mode=mode)
+        yield Case("fold", (1, 1, 70), (1, 1, 26), padding=((400, 90),), dilation=3, padding_mode=mode)
+
+
 def _strides():
     for s in (1, 2, 3, 5):
         for k in (1, 2, 3):
@@ -283,6 +316,8 @@ CASES = tuple(
             _widths,
             _channels,
             _kernels,
+            _planes,
+            _folds,
             _strides,
             _far_dilations,
             _groups,

@@ -13,16 +13,15 @@ PACKAGE = ROOT / "fastdil"
 #: First part of a module's name inside the package -> its floor.
 FLOORS = {
     **dict.fromkeys(("", "cli", "__main__"), 6),
-    "functional": 5,
-    "signals": 5,
-    "plans": 4,
-    "signal_layout": 4,
+    **dict.fromkeys(("functional", "signals", "wavelets"), 5),
+    **dict.fromkeys(("plans", "signal_layout"), 4),
     "dispatch": 3,
     "algorithms": 2,
     "kernels": 1,
     **dict.fromkeys(
         ("problem", "padding", "hardware", "jit", "cache", "costmodel", "errors", "workspace", "_version"), 0
     ),
+    "theory": 5.5,  # beside the engine: above it only to run a stack and measure
 }
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -162,12 +161,13 @@ def test_a_module_does_not_hide_a_public_function():
     assert in_child(code) == ""
 
 
-def test_the_oracle_is_independent():
-    tree = ast.parse((ROOT / "tests" / "naive.py").read_text())
+@pytest.mark.parametrize("name", ["naive.py", "paths_oracle.py"])
+def test_the_oracles_are_independent(name):
+    tree = ast.parse((ROOT / "tests" / name).read_text())
     roots = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             roots |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             roots.add(node.module.split(".")[0])
-    assert roots == {"__future__", "math", "numpy"}
+    assert roots <= {"__future__", "collections", "math", "numpy"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -19,9 +19,10 @@ from fastdil.algorithms.compiled import (
     real_strides,
 )
 from fastdil.hardware import Machine, machine
-from fastdil.kernels import stencil
+from fastdil.kernels import folds, planes, stencil
 from fastdil.kernels.driver import execute
 from fastdil.kernels.geometry import ACTIVATE, STRIDES, fill, lanes_of
+from fastdil.kernels.stencil import CHAIN_TERMS
 from fastdil.problem import Problem
 
 #: Outputs of one unit at most, so that a long signal is shared by all threads.
@@ -32,10 +33,14 @@ _TASK_MACS = 1 << 19
 _PLANES_BYTES = 1 << 18
 #: The list of lines (16 bytes each) and the sums of one tile must not push the samples out of L2.
 _MOST_LINES = 1 << 16
+#: Where lines are laid out as the padding mode continues them, they must not either.
+_LINES_BYTES = 1 << 20
+#: Signals are folded from so many taps on, unless more than this share of the work would be lanes without outputs.
+_FEWEST_FOLDED, _MOST_WASTE = 24, 1.6
 
 
 class Direct:
-    """Stencil kernels (`fastdil.kernels.stencil`)."""
+    """Stencils: `fastdil.kernels.planes` and `folds` for groups with one output channel, else `stencil`."""
 
     name = "direct"
     needs_tame_input = False
@@ -47,32 +52,31 @@ class Direct:
         return None
 
     def features(self, problem: Problem, threads: int) -> dict[str, float]:
-        layout = _Layout(problem)
+        layout = _layout(problem, is_plain=True)
         return layout.features(min(threads, layout.tasks))
 
     def estimate(self, problem: Problem, threads: int) -> Estimate:
-        layout = _Layout(problem)
+        layout = _layout(problem, is_plain=True)
         return Estimate(
             costmodel.predict(self.name, layout.features(min(threads, layout.tasks))),
             layout.scratch_bytes * min(threads, layout.tasks),
-            costmodel.chain_error(stencil.CHAIN_TERMS, problem.terms),
+            costmodel.chain_error(CHAIN_TERMS, problem.terms),
         )
 
     def prepare(self, problem: Problem, w: np.ndarray) -> Weights:
         if problem.group_out == 1 and problem.dtype.kind != "c":
             return Weights(w, all_finite(w))  # a single row is in this order already
-        return Weights(pack_weights(problem, w, _tile(problem).rows, taps_first=False), all_finite(w))
+        return Weights(pack_weights(problem, w, _channel_tile(problem)[0], taps_first=False), all_finite(w))
 
     def bind(self, problem: Problem, x_strides: tuple[int, ...], finite: bool, threads: int) -> Call:
-        layout = _Layout(problem)
+        strides = real_strides(problem, x_strides)
+        layout = _layout(problem, is_plain=finite and strides[-1] == problem.unit)
         params = layout.params
-        params[STRIDES] = real_strides(problem, x_strides)
+        params[STRIDES] = strides
         params[ACTIVATE] = activation_address(problem)
-        params[stencil.SKIP_PADDING] = int(finite)
-        unit = problem.unit
-        kind, vector_bytes = element_kind(problem), machine().vector_bytes
-        kernel = stencil.stencil_kernel(kind, vector_bytes, unit, layout.rows, layout.width, layout.shares_rows)
-        address, skip = kernel.address, crop_bytes(problem, x_strides)
+        if isinstance(layout, _ChannelLayout):
+            params[stencil.SKIP_PADDING] = int(finite)
+        address, skip = layout.kernel().address, crop_bytes(problem, x_strides)
 
         def call(x: np.ndarray, weights: Weights, bias: np.ndarray | None, out: np.ndarray) -> None:
             pointers = (x.ctypes.data + skip, weights.data.ctypes.data, bias.ctypes.data if bias is not None else 0)
@@ -81,38 +85,36 @@ class Direct:
         return call
 
 
-class _Tile(NamedTuple):
-    """The register tile for a problem."""
-
-    rows: int
-    width: int
-    shares_rows: bool  #: rows are output rows, not output channels
-
-
-def _tile(problem: Problem) -> _Tile:
-    """Few sums leave the multiply-add units waiting, many run out of registers.
-
-    Two or four output rows share their lines of samples wherever a kernel of three or more rows has a single output;
-    unaligned loads are what bounds these kernels. Figures in `docs/performance.md`.
-    """
+def _channel_tile(problem: Problem) -> tuple[int, int]:
+    """Output channels and vectors of a register tile: few sums leave the multiply-add units waiting, many run out of
+    registers."""
     unit = problem.unit
     vector_bytes = machine().vector_bytes
     lanes = lanes_of(element_kind(problem), vector_bytes)
-    wide = vector_bytes == 64  # 32 registers, else 16
-    height_step, stride = problem.dilation[1], problem.stride[1]
-    if (
-        problem.group_out * unit == 1
-        and problem.kernel[1] >= 3
-        and height_step % stride == 0
-        and problem.out_size[1] > height_step // stride
-    ):
-        if wide and problem.kernel[1] >= 5 and problem.out_size[1] >= 4 * height_step // stride:
-            return _Tile(4, _narrowed(4, problem.out_size[2], lanes), True)
-        return _Tile(2, _narrowed(6 if wide else 4, problem.out_size[2], lanes), True)
-    widths = {1: 8, 2: 6, 4: 4, 8: 3} if wide else {1: 8, 2: 4, 4: 2}
+    widths = {1: 8, 2: 6, 4: 4, 8: 3} if vector_bytes == 64 else {1: 8, 2: 4, 4: 2}
     rows = next((rows for rows in widths if rows >= problem.group_out * unit), max(widths))
     width = widths[rows]
-    return _Tile(rows, _narrowed(width, problem.out_size[2] * unit, lanes) if rows <= 2 else width, False)
+    return rows, _narrowed(width, problem.out_size[2] * unit, lanes) if rows <= 2 else width
+
+
+def _plane_tile(problem: Problem) -> tuple[int, int] | None:
+    """Output rows and vectors of a register tile that shares lines of samples, or None where rows cannot share.
+
+    Rows that are `dilation` apart read the same lines. The more rows, the fewer loads for each; but no more than the
+    kernel has rows, or no line would serve all of them.
+    """
+    step, stride, heights = problem.dilation[1], problem.stride[1], problem.kernel[1]
+    if problem.group_out * problem.unit > 1 or problem.stride[2] > 1 or step % stride or heights < 2:
+        return None
+    rows_of_phase = -(-problem.out_size[1] * stride // step)
+    vector_bytes = machine().vector_bytes
+    rows = min(4 if heights >= 5 else 3, heights, rows_of_phase)
+    if vector_bytes < 64:  # 16 registers instead of 32
+        rows = min(rows, 2)
+    if rows < 2:
+        return None
+    lanes = lanes_of(element_kind(problem), vector_bytes)
+    return rows, _narrowed(6 if vector_bytes == 64 and rows <= 3 else 4, problem.out_size[2], lanes)
 
 
 def _narrowed(width: int, reals: int, lanes: int) -> int:
@@ -124,51 +126,49 @@ def _narrowed(width: int, reals: int, lanes: int) -> int:
 class _Layout:
     """How one problem is cut into tasks, and the parameters that tell the kernel so."""
 
-    def __init__(self, problem: Problem):
-        self.problem = problem
-        kind, vector_bytes = element_kind(problem), machine().vector_bytes
-        self.rows, self.width, self.shares_rows = _tile(problem)
-        unit = problem.unit
-        self.strip = self.width * lanes_of(kind, vector_bytes) // unit
-        depth, height, width = problem.out_size
-        chunk = min(max(_CHUNK_PIXELS // self.strip, 1) * self.strip, max(width, 1))
-        self.chunks = max(-(-width // chunk), 1)
-        row_step, row_groups, lines = 1, 1, height
-        if self.shares_rows:
-            row_step = problem.dilation[1] // problem.stride[1]
-            row_groups = -(-height // (row_step * self.rows))
-            lines = row_step * row_groups
-        planes = problem.batch * problem.groups
-        plane_block = 1
-        if self.shares_rows:
-            plane_bytes = problem.group_in * math.prod(problem.size) * problem.dtype.itemsize
-            plane_block = min(max(_PLANES_BYTES // plane_bytes, 1), planes)
-        self.units = -(-planes // plane_block) * plane_block * depth * lines * self.chunks
-        unit_macs = chunk * problem.group_out * problem.terms * (self.rows if self.shares_rows else 1)
+    def __init__(self, problem: Problem, tile: tuple[int, int], module: Any):
+        self.problem, self.tile = problem, tile
+        self.kind, self.vector_bytes = element_kind(problem), machine().vector_bytes
+        self.strip = tile[1] * lanes_of(self.kind, self.vector_bytes) // problem.unit
+        width = problem.out_size[2]
+        self.chunk = min(max(_CHUNK_PIXELS // self.strip, 1) * self.strip, max(width, 1))
+        self.chunks = max(-(-width // self.chunk), 1)
+        self.planes = problem.batch * problem.groups
+        self.params = fill(problem, module.FIELDS)
+        self.units = self._cut()
+        unit_macs = self.chunk * problem.group_out * problem.terms * self._unit_rows()
         self.task_units = max(min(_TASK_MACS // max(unit_macs, 1), self.units), 1)
         self.tasks = -(-self.units // self.task_units)
-        self.params = fill(problem, stencil.FIELDS)
-        self.params[stencil.UNITS] = self.units
-        self.params[stencil.TASK_UNITS] = self.task_units
-        self.params[stencil.CHUNKS] = self.chunks
-        self.params[stencil.CHUNK_PIXELS] = chunk
-        self.params[stencil.ROW_STEP], self.params[stencil.ROW_GROUPS] = row_step, row_groups
-        self.params[stencil.PLANES], self.params[stencil.PLANE_BLOCK] = planes, plane_block
-        self.params[stencil.GROUP_BLOCKS] = 1 if self.shares_rows else block_tail(problem, self.rows)
-        self.scratch_bytes = stencil.scratch_layout(self.params, kind, vector_bytes, self.rows, self.width)
+        self.params[module.UNITS], self.params[module.TASK_UNITS] = self.units, self.task_units
+        self.params[module.CHUNKS], self.params[module.CHUNK_PIXELS] = self.chunks, self.chunk
+        self.scratch_bytes = module.scratch_layout(self.params, self.kind, self.vector_bytes, *tile)
+
+    def _cut(self) -> int:
+        """Write the kernel's own parameters; returns the number of units."""
+        raise NotImplementedError
+
+    def _unit_rows(self) -> int:
+        """Output rows of a unit."""
+        raise NotImplementedError
+
+    def kernel(self) -> Any:
+        """The compiled kernel."""
+        raise NotImplementedError
+
+    def _blocks(self) -> int:
+        """Register tiles on top of each other."""
+        return 1
+
+    def _line_cycles(self) -> float:
+        """Cycles that a tile needs for one tap of one line, averaged over the lines of a kernel."""
+        raise NotImplementedError
 
     def features(self, threads: int) -> dict[str, float]:
         """Amounts of work per thread."""
-        problem, rows, width = self.problem, self.rows, self.width
-        blocks = 1 if self.shares_rows else block_tail(problem, rows)
+        problem, width, blocks = self.problem, self.tile[1], self._blocks()
         inside, at_ends = self._tiles()
         lines = self.units / self.chunks * problem.group_in * _reached(problem, 0) * _reached(problem, 1)
         steps = lines * problem.kernel[2] * blocks / threads  # of one tile column
-        # What bounds a step: two multiply-adds a cycle; two loads, where unaligned samples take two; a latency of four.
-        cycles = max(rows * width / 2, (2 * width + rows) / 2, 4)
-        if self.shares_rows:  # the first and the last lines are read by some of the rows only, one row at a time
-            alone = rows * (rows - 1) * (2 * width + 1) / 2
-            cycles = ((problem.kernel[1] - rows + 1) * cycles + alone) / problem.kernel[1]
         is_gathered = problem.stride[2] > 1
         padded_by_index = problem.padding_mode != "zeros"
         gathered = inside + at_ends if is_gathered else at_ends if padded_by_index else 0
@@ -178,7 +178,7 @@ class _Layout:
             "call": 1,
             "unit": self.units / threads,
             "tile": self.units / self.chunks * (inside + at_ends) * blocks / threads,
-            "cycle": steps * cycles * (inside + at_ends),
+            "cycle": steps * self._line_cycles() * (inside + at_ends),
             "masked": steps * width * masked,
             "gather": steps / blocks * width * gathered,
             "byte": problem.dtype.itemsize * elements / threads,
@@ -193,6 +193,128 @@ class _Layout:
         last = (window.size + window.lo - problem.effective_kernel[2] + 1 - strip) // strip
         inside = min(max(last - first + 1, 0), tiles)
         return inside, tiles - inside
+
+
+def _step_cycles(rows: int, width: int) -> float:
+    """What bounds a step: two multiply-adds a cycle; two loads, where unaligned samples take two; a latency of four."""
+    return max(rows * width / 2, (2 * width + rows) / 2, 4)
+
+
+class _ChannelLayout(_Layout):
+    """Tiles of several output channels: `fastdil.kernels.stencil`."""
+
+    def __init__(self, problem: Problem):
+        super().__init__(problem, _channel_tile(problem), stencil)
+
+    def _cut(self) -> int:
+        self.params[stencil.GROUP_BLOCKS] = self._blocks()
+        return self.planes * self.problem.out_size[0] * self.problem.out_size[1] * self.chunks
+
+    def _unit_rows(self) -> int:
+        return 1
+
+    def kernel(self) -> Any:
+        return stencil.stencil_kernel(self.kind, self.vector_bytes, self.problem.unit, *self.tile)
+
+    def _blocks(self) -> int:
+        return block_tail(self.problem, self.tile[0])
+
+    def _line_cycles(self) -> float:
+        return _step_cycles(*self.tile)
+
+
+class _PlaneLayout(_Layout):
+    """Tiles of several output rows that share their lines of samples: `fastdil.kernels.planes`."""
+
+    def __init__(self, problem: Problem, tile: tuple[int, int]):
+        super().__init__(problem, tile, planes)
+
+    def _cut(self) -> int:
+        problem, params, rows = self.problem, self.params, self.tile[0]
+        depth, height, _ = problem.out_size
+        row_step = problem.dilation[1] // problem.stride[1]
+        row_groups = -(-height // (row_step * rows))
+        plane_bytes = problem.group_in * math.prod(problem.size) * problem.dtype.itemsize
+        plane_block = min(max(_PLANES_BYTES // max(plane_bytes, 1), 1), self.planes)
+        params[planes.ROW_STEP], params[planes.ROW_GROUPS] = row_step, row_groups
+        params[planes.PLANES], params[planes.PLANE_BLOCK] = self.planes, plane_block
+        return -(-self.planes // plane_block) * plane_block * depth * row_step * row_groups * self.chunks
+
+    def _unit_rows(self) -> int:
+        return self.tile[0]
+
+    def kernel(self) -> Any:
+        is_single = self.problem.terms <= planes.SINGLE_TERMS
+        return planes.plane_kernel(self.kind, self.vector_bytes, *self.tile, is_single)
+
+    def _line_cycles(self) -> float:
+        rows, width = self.tile
+        heights = self.problem.kernel[1]
+        alone = 2 * sum(_step_cycles(present, width) for present in range(1, rows))
+        return ((heights - rows + 1) * _step_cycles(rows, width) + alone) / heights
+
+
+class _FoldLayout(_Layout):
+    """Tiles of outputs a whole number of dilations apart, along a signal: `fastdil.kernels.folds`."""
+
+    def __init__(self, problem: Problem, tile: tuple[int, int], fold_taps: int):
+        self.fold_taps = fold_taps
+        super().__init__(problem, tile, folds)
+
+    def _cut(self) -> int:
+        rows, outputs = self.tile[0], self.problem.out_size[2]
+        turn = rows * self.fold_taps * self.problem.dilation[2]
+        self.chunk = max(_CHUNK_PIXELS // turn, 1) * turn
+        self.chunks = -(-outputs // self.chunk)
+        self.params[folds.FOLD_TAPS] = self.fold_taps
+        return self.planes * self.chunks
+
+    def _unit_rows(self) -> int:
+        return 1
+
+    def kernel(self) -> Any:
+        return folds.fold_kernel(self.kind, self.vector_bytes, *self.tile)
+
+    def _line_cycles(self) -> float:
+        rows, width = self.tile
+        return (1 + (rows - 1) * self.fold_taps / self.problem.kernel[2]) * _step_cycles(rows, width) / rows
+
+
+def _fold(problem: Problem) -> tuple[tuple[int, int], int] | None:
+    """Register tile and taps of a line for a signal that is worth folding, or None.
+
+    Among the numbers of taps that fit a chain, the one that wastes the fewest lanes and the fewest lines.
+    """
+    taps, step, outputs = problem.kernel[2], problem.dilation[2], problem.out_size[2]
+    is_signal = problem.kernel[:2] == problem.out_size[:2] == (1, 1)
+    if not is_signal or problem.group_out * problem.unit > 1 or problem.stride[2] > 1 or taps < _FEWEST_FOLDED:
+        return None
+    vector_bytes = machine().vector_bytes
+    rows, width = (4, 4) if vector_bytes == 64 else (2, 4)
+    strip = width * lanes_of(element_kind(problem), vector_bytes)
+
+    def waste(fold_taps: int) -> float:
+        fold, lines = fold_taps * step, -(-taps // fold_taps)
+        lanes = -(-fold // strip) * strip / fold
+        tails = -(-outputs // (rows * fold)) * rows * fold / outputs
+        return lanes * tails * (1 + (rows - 1) / lines / rows)
+
+    candidates = [m for m in range(1, CHAIN_TERMS + 1) if -(-taps // m) >= rows]
+    best = min(candidates, key=waste)
+    return ((rows, width), best) if waste(best) <= _MOST_WASTE else None
+
+
+def _layout(problem: Problem, is_plain: bool) -> _Layout:
+    """`is_plain`: all weights are finite, and samples that follow each other along the width do so in memory."""
+    if is_plain:
+        layout: _Layout | None = None
+        if (tile := _plane_tile(problem)) is not None:
+            layout = _PlaneLayout(problem, tile)
+        elif (fold := _fold(problem)) is not None:
+            layout = _FoldLayout(problem, *fold)
+        if layout is not None and layout.scratch_bytes <= _LINES_BYTES:
+            return layout
+    return _ChannelLayout(problem)
 
 
 def _reached(problem: Problem, axis: int) -> float:

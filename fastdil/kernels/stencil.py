@@ -1,9 +1,8 @@
 """Stencils: the compiled part of `direct`.
 
 Samples are read straight from the rows of the input, at whatever distance the taps stand: dilation only changes the
-addresses. A task is a run of units; a unit is a part of some output rows of one group. The rows of a register tile are
-either several output channels of one output row, or, where a group has one output channel, several output rows that are
-`dilation` apart: those read the same lines of samples, so each is loaded once for all of them.
+addresses. A task is a run of units; a unit is a part of one output row of one group. The rows of a register tile are
+several output channels of one output row. (`planes` serves groups with one output channel.)
 
 Three ways to fetch the samples of a tile are told apart before the multiplications: inside the row plain loads; at the
 ends of a zero-padded row loads under a mask; and for strides, other padding modes and views with a step along the
@@ -60,19 +59,16 @@ _PANEL_TERMS = 256
 (
     UNITS,  # in all
     TASK_UNITS,  # per task
-    CHUNKS,  # units per group of output rows
-    CHUNK_PIXELS,  # outputs per unit and row
-    ROW_GROUPS, ROW_STEP,  # groups of output rows per phase; distance of the rows of a group, and number of phases
-    PLANES, PLANE_BLOCK,  # planes in all; that take turns at the same rows, so that the lists of lines serve them all
+    CHUNKS,  # units per output row
+    CHUNK_PIXELS,  # outputs per unit
     GROUP_BLOCKS,  # weight blocks per group
     CHAIN_LINES,  # lines whose terms make one chain
     PANEL_LINES,  # lines that are gathered at a time
     IS_LONG,  # 1 if there are so many chains that their sums must be exact
     SKIP_PADDING,  # 0 if padding zeros must be multiplied (a weight is not finite)
-    TABLES, TABLE_BYTES,  # lists of lines: one for all rows of the tile, then one for each row alone
-    PANEL_TABLE, PANEL, SUMS, COLUMNS, NO_ROWS, MASKS, RUN, COUNTS,  # byte offsets of the parts of the scratch memory
-) = range(GEOMETRY, GEOMETRY + 23)  # fmt: skip
-FIELDS = 23
+    TABLE, PANEL_TABLE, PANEL, SUMS, COLUMNS, NO_ROWS, MASKS, RUN,  # byte offsets of the parts of the scratch memory
+) = range(GEOMETRY, GEOMETRY + 17)  # fmt: skip
+FIELDS = 17
 
 # How a tile gets its samples.
 _INSIDE, _AT_END, _GATHERED = range(3)
@@ -95,34 +91,6 @@ def fill_channel_table(params, table, out_depth, out_height, rows):
                 store_i64(table, 2 * lines + 1, ((channel * depths + depth) * heights + height) * widths * rows)
                 lines += 1
     return lines
-
-
-@helper
-def fill_row_tables(params, tables, counts, out_depth, out_height, rows, present):
-    """List the lines that `rows` output rows read: first those that all of them read, then the rest row by row.
-
-    Where fewer than `rows` are `present`, each row gets a list of its own. `counts` receives the lengths of the lists.
-    """
-    depths, heights, widths = load_i64(params, KD), load_i64(params, KH), load_i64(params, KW)
-    skip, step = load_i64(params, SKIP_PADDING), load_i64(params, TABLE_BYTES)
-    for index in range(rows + 1):
-        store_i64(counts, index, 0)
-    for depth in range(depths):
-        for line in range(heights + present - 1):
-            offset = row_offset(params, out_depth, out_height, depth, line)
-            if offset == OUTSIDE and skip != 0:
-                continue
-            first, last = max(line - heights + 1, 0), min(line, present - 1)
-            shared = first == 0 and last == rows - 1
-            for row in range(first, 1 if shared else last + 1):
-                index = 0 if shared else row + 1
-                for channel in range(load_i64(params, GROUP_IN)):
-                    count = load_i64(counts, index)
-                    at = offset if offset == OUTSIDE else offset + channel * load_i64(params, XC)
-                    store_i64(tables + index * step, 2 * count, at)
-                    place = ((channel * depths + depth) * heights + line - row) * widths
-                    store_i64(tables + index * step, 2 * count + 1, place)
-                    store_i64(counts, index, count + 1)
 
 
 @helper
@@ -164,8 +132,8 @@ def pack_lines(kind, lanes, width, size, params, scratch, x, table, lines, first
 
 @helper
 def add_lines(
-    kind, lanes, rows, width, size, params, scratch, x, table, lines, weights, tap_step, row_step, block_step, blocks,
-    tile, tile_bytes, resume, way, column, count,
+    kind, lanes, rows, width, size, params, scratch, x, table, lines, weights, block_step, blocks, tile, tile_bytes,
+    way, column, count,
 ):  # fmt: skip
     """Add all products of a list of lines to `blocks` tiles, each followed by room for the errors of its sums."""
     unit, all_taps, is_long = load_i64(params, UNIT), load_i64(params, KW), load_i64(params, IS_LONG)
@@ -174,7 +142,7 @@ def add_lines(
     step = load_i64(params, DW) * unit
     chain_lines = load_i64(params, CHAIN_LINES)
     lines_at_once = load_i64(params, PANEL_LINES) if way == _GATHERED else max(lines, 1)
-    line = 0
+    line, resume = 0, 0
     while line < lines or resume == 0:  # once even without lines: the tile is zero then
         line_count, part = min(lines_at_once, lines - line), table + line * 16
         for tap in range(0, all_taps, CHAIN_TERMS):
@@ -182,29 +150,29 @@ def add_lines(
             position = (column - load_i64(params, LW)) * unit + tap * step
             if way == _GATHERED:
                 pack_lines(
-                    kind, lanes, width, size, params, scratch, x, part, line_count, tap, taps, column, count, tap_step
+                    kind, lanes, width, size, params, scratch, x, part, line_count, tap, taps, column, count, rows
                 )
             elif way == _AT_END and all_taps > CHAIN_TERMS:
                 fill_masks(params, masks, position, taps, width, lanes)
             for block in range(blocks):
                 base, target = weights + block * block_step * size, tile + 2 * block * tile_bytes
-                at = base + tap * tap_step * size
+                at = base + tap * rows * size
                 errors = target + tile_bytes if is_long else 0
                 if way == _GATHERED:
                     # The panel's table counts the taps of earlier chains itself.
                     stencil_tile(
                         kind, lanes, rows, width, 0, panel_table, line_count, chain_lines, taps, panel, width * lanes,
-                        base, tap_step, row_step, 0, target, errors, resume,
+                        base, rows, 0, target, errors, resume,
                     )  # fmt: skip
                 elif way == _INSIDE:
                     stencil_tile(
                         kind, lanes, rows, width, 0, part, line_count, chain_lines, taps, x + position * size, step,
-                        at, tap_step, row_step, 0, target, errors, resume,
+                        at, rows, 0, target, errors, resume,
                     )  # fmt: skip
                 else:
                     stencil_tile(
                         kind, lanes, rows, width, 1, part, line_count, chain_lines, taps, x + position * size, step,
-                        at, tap_step, row_step, masks, target, errors, resume,
+                        at, rows, masks, target, errors, resume,
                     )  # fmt: skip
             resume = 1
         line += max(line_count, 1)
@@ -245,7 +213,7 @@ def _make_channel_kernel(kind: str, size: int, lanes: int, rows: int, width: int
 
     def stencil(params, x, w, bias, out, scratch, task):
         stamp  # noqa: B018 - a closure cell in the cache key
-        table, sums = scratch + load_i64(params, TABLES), scratch + load_i64(params, SUMS)
+        table, sums = scratch + load_i64(params, TABLE), scratch + load_i64(params, SUMS)
         run, masks = scratch + load_i64(params, RUN), scratch + load_i64(params, MASKS)
         groups, group_in, group_out = load_i64(params, GROUPS), load_i64(params, GROUP_IN), load_i64(params, GROUP_OUT)
         height, blocks = load_i64(params, OH), load_i64(params, GROUP_BLOCKS)
@@ -271,8 +239,7 @@ def _make_channel_kernel(kind: str, size: int, lanes: int, rows: int, width: int
                 masked_column = column if way == _AT_END else masked_column
                 add_lines(
                     kind, lanes, rows, width, size, params, scratch, source, table, lines,
-                    w + group * blocks * block_step * size, rows, 1, block_step, blocks, sums, tile_bytes, 0,
-                    way, column, count,
+                    w + group * blocks * block_step * size, block_step, blocks, sums, tile_bytes, way, column, count,
                 )  # fmt: skip
                 for block in range(blocks):
                     first, tile = block * (rows // unit), sums + 2 * block * tile_bytes
@@ -287,100 +254,10 @@ def _make_channel_kernel(kind: str, size: int, lanes: int, rows: int, width: int
     return jit.callback(stencil, name, KERNEL_ARGUMENTS)
 
 
-@helper
-def stencil_unit(
-    kind, lanes, rows, width, size, params, x, w, bias, out, scratch, plane, line, begin, present, masked_column
-):
-    """Some columns of up to `rows` output rows of one plane; returns the column for which masks are filled."""
-    tables, counts = scratch + load_i64(params, TABLES), scratch + load_i64(params, COUNTS)
-    sums, run = scratch + load_i64(params, SUMS), scratch + load_i64(params, RUN)
-    masks = scratch + load_i64(params, MASKS)
-    strip, taps = width * lanes, load_i64(params, KW)
-    tile_bytes = rows * strip * size
-    group, sample = plane % load_i64(params, GROUPS), plane // load_i64(params, GROUPS)
-    group_in = load_i64(params, GROUP_IN)
-    source = x + (sample * load_i64(params, XN) + group * group_in * load_i64(params, XC)) * size
-    weights = w + group * group_in * load_i64(params, KD) * load_i64(params, KH) * taps * size
-    target = out + plane * load_i64(params, OUT_PIXELS) * size
-    end = min(begin + load_i64(params, CHUNK_PIXELS), load_i64(params, OW))
-    for column in range(begin, end, strip):
-        count = min(strip, end - column)
-        way = open_tile(params, masks, run, line, column, count, width, lanes, masked_column)
-        masked_column = column if way == _AT_END else masked_column
-        add_lines(
-            kind, lanes, rows, width, size, params, scratch, source, tables, load_i64(counts, 0),
-            weights, 1, -taps, 0, 1, sums, tile_bytes, 0, way, column, count,
-        )  # fmt: skip
-        for row in range(present):
-            part = sums + row * strip * size
-            if load_i64(counts, row + 1) > 0:
-                add_lines(
-                    kind, lanes, 1, width, size, params, scratch, source,
-                    tables + (row + 1) * load_i64(params, TABLE_BYTES), load_i64(counts, row + 1),
-                    weights, 1, 0, 0, 1, part, tile_bytes, 1, way, column, count,
-                )  # fmt: skip
-            if load_i64(params, IS_LONG):
-                settle_tile(kind, lanes, part, part + tile_bytes, width)
-            store_tile(kind, lanes, size, 1, params, part, strip * size, 1, group, bias, target, run)
-            store_i64(run, 3, load_i64(run, 3) + load_i64(params, ROW_STEP) * load_i64(params, OW))
-    return masked_column
-
-
-def _make_row_kernel(kind: str, size: int, lanes: int, rows: int, width: int, name: str) -> Any:
-    """Tile rows are output rows of the one channel of a group, `ROW_STEP` apart; weights are in their plain order."""
-    stamp = jit.source_stamp()
-
-    def stencil_rows(params, x, w, bias, out, scratch, task):
-        stamp  # noqa: B018 - a closure cell in the cache key
-        tables, counts = scratch + load_i64(params, TABLES), scratch + load_i64(params, COUNTS)
-        row_step, plane_block = load_i64(params, ROW_STEP), load_i64(params, PLANE_BLOCK)
-        row_sets, planes = row_step * load_i64(params, ROW_GROUPS), load_i64(params, PLANES)
-        chunks, chunk_pixels = load_i64(params, CHUNKS), load_i64(params, CHUNK_PIXELS)
-        height, depths = load_i64(params, OH), load_i64(params, OD)
-        listed, masked_column = -1, -1
-        index = task * load_i64(params, TASK_UNITS)
-        last = min(index + load_i64(params, TASK_UNITS), load_i64(params, UNITS))
-        # Planes of a block take turns at the same rows; all phases of one group of rows follow each other, so they find
-        # their samples in cache. Divisions cost as much as the products of a small unit: decode once, then count.
-        chunk, rest = index % chunks, index // chunks
-        turn, rest = rest % plane_block, rest // plane_block
-        row_set, rest = rest % row_sets, rest // row_sets
-        depth, first_plane = rest % depths, rest // depths * plane_block
-        while index < last:
-            plane = first_plane + turn
-            first_row = row_set // row_step * rows * row_step + row_set % row_step
-            present = 0
-            while present < rows and first_row + present * row_step < height:
-                present += 1
-            if present > 0 and plane < planes:
-                if depth * row_sets + row_set != listed:
-                    fill_row_tables(params, tables, counts, depth, first_row, rows, present)
-                    listed = depth * row_sets + row_set
-                masked_column = stencil_unit(
-                    kind, lanes, rows, width, size, params, x, w, bias, out, scratch, plane,
-                    depth * height + first_row, chunk * chunk_pixels, present, masked_column,
-                )  # fmt: skip
-            index += 1
-            chunk += 1
-            if chunk == chunks:
-                chunk, turn = 0, turn + 1
-            if turn == plane_block:
-                turn, row_set = 0, row_set + 1
-            if row_set == row_sets:
-                row_set, depth = 0, depth + 1
-            if depth == depths:
-                depth, first_plane = 0, first_plane + plane_block
-
-    return jit.callback(stencil_rows, name, KERNEL_ARGUMENTS)
-
-
 @cache
-def stencil_kernel(kind: str, vector_bytes: int, unit: int, rows: int, width: int, shares_rows: bool) -> Any:
+def stencil_kernel(kind: str, vector_bytes: int, unit: int, rows: int, width: int) -> Any:
     """The compiled kernel for one element kind, vector width, unit (2: complex) and tile."""
     lanes, size = lanes_of(kind, vector_bytes), int(kind[1:]) // 8
-    if shares_rows:
-        name = f"stencil_rows_{kind}_{rows}x{width * lanes}_{8 * vector_bytes}bit"
-        return _make_row_kernel(kind, size, lanes, rows, width, name)
     name = f"stencil_{kind}_{rows}x{width * lanes}_{'complex' if unit == 2 else 'real'}_{8 * vector_bytes}bit"
     return _make_channel_kernel(kind, size, lanes, rows, width, unit, name)
 
@@ -393,10 +270,10 @@ def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int, rows: int, 
     chain_lines, panel_lines = CHAIN_TERMS // taps, _PANEL_TERMS // taps
     strip = width * lanes
     chains = -(-table // 16 // chain_lines) * -(-int(params[KW]) // CHAIN_TERMS)
-    params[CHAIN_LINES], params[PANEL_LINES], params[TABLE_BYTES] = chain_lines, panel_lines, table
+    params[CHAIN_LINES], params[PANEL_LINES] = chain_lines, panel_lines
     params[IS_LONG] = int(chains > PLAIN_CHAINS and kind[0] == "f")
     parts = (
-        (TABLES, table * (rows + 1)),
+        (TABLE, table),
         (PANEL_TABLE, panel_lines * 16),
         (PANEL, panel_lines * taps * strip * size),
         (SUMS, 2 * int(params[GROUP_BLOCKS]) * rows * strip * size),
@@ -404,7 +281,6 @@ def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int, rows: int, 
         (NO_ROWS, lanes * 8),
         (MASKS, taps * width * 8),
         (RUN, 4 * 8),
-        (COUNTS, (rows + 1) * 8),
     )
     offset = 0
     for field, needed in parts:

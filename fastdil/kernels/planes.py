@@ -1,0 +1,264 @@
+"""Stencils on planes: the compiled part of `direct` for groups with one output channel, depthwise layers and images.
+
+A register tile is several output rows that are `dilation` apart: they read the same lines of samples, so each line is
+loaded once for all of them; unaligned loads are what bounds these kernels. A task is a run of units, a unit a part of
+such a group of rows.
+
+At the ends of a zero-padded row, samples are loaded under masks; with another padding mode, the lines are first laid
+out as that mode continues them. Views with a step along the width, strides and weights that are not finite are left to
+`fastdil.kernels.stencil`.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from fastdil import jit
+from fastdil.jit import helper
+from fastdil.kernels.driver import KERNEL_ARGUMENTS
+from fastdil.kernels.geometry import (
+    DW,
+    GEOMETRY,
+    GROUP_IN,
+    GROUPS,
+    KD,
+    KH,
+    KW,
+    LW,
+    MODE,
+    NW,
+    OD,
+    OH,
+    OUT_PIXELS,
+    OW,
+    XC,
+    XN,
+    lanes_of,
+)
+from fastdil.kernels.intrinsics import OUTSIDE, gather_vectors, load_i64, store_i64
+from fastdil.kernels.pack import fill_columns, fill_constant, row_offset
+from fastdil.kernels.stencil import CHAIN_TERMS, PLAIN_CHAINS, fill_masks
+from fastdil.kernels.store import store_tile
+from fastdil.kernels.tiles import plane_tile, settle_tile
+from fastdil.workspace import ALIGNMENT
+
+#: A sum of at most so many products stays in registers from the first to the last: equal terms err by 7.7 eps.
+SINGLE_TERMS = 56
+#: Masks, or places of samples, of so many bytes are kept for the tiles at the ends of rows.
+_SLOT_BYTES = 1 << 15
+
+#: This kernel's own parameters, after the geometry.
+(
+    UNITS,  # in all
+    TASK_UNITS,  # per task
+    CHUNKS,  # units per group of output rows
+    CHUNK_PIXELS,  # outputs per unit and row
+    ROW_GROUPS, ROW_STEP,  # groups of output rows per phase; distance of the rows of a group, and number of phases
+    PLANES, PLANE_BLOCK,  # planes in all; that take turns at the same rows, so that one list of lines serves them all
+    CHAIN_LINES,  # kernel rows whose terms make one chain
+    IS_LONG,  # 1 if there are so many chains that their sums must be exact
+    SLOTS, SLOT_STEP,  # tiles at row ends that are remembered, and bytes for each
+    SEGMENT,  # samples of one line that a tile reads
+    TABLE, SEGMENT_TABLE, SEGMENTS, SUMS, NO_ROWS, TAGS, ENDS, RUN, CLOSES,  # byte offsets into the scratch memory
+) = range(GEOMETRY, GEOMETRY + 22)  # fmt: skip
+FIELDS = 22
+
+
+@helper
+def fill_lines(params, table, out_depth, out_height, rows):
+    """List where the lines stand that `rows` output rows read: sheet by sheet, channels before depth taps."""
+    depths, lines = load_i64(params, KD), load_i64(params, KH) + rows - 1
+    for depth in range(depths):
+        for line in range(lines):
+            offset = row_offset(params, out_depth, out_height, depth, line)
+            for channel in range(load_i64(params, GROUP_IN)):
+                at = offset if offset == OUTSIDE else offset + channel * load_i64(params, XC)
+                store_i64(table, (channel * depths + depth) * lines + line, at)
+
+
+@helper
+def fill_closes(closes, heights, chain_lines):
+    """Mark the kernel rows after which a chain ends: every so many, and the last."""
+    for row in range(heights):
+        store_i64(closes, row, 1 if (row + 1) % chain_lines == 0 or row == heights - 1 else 0)
+
+
+@helper
+def end_of_row(params, scratch, position, width, lanes):
+    """Masks, or places of samples, for the tile whose first tap reads at `position`: remembered if seen lately."""
+    slot = (position + load_i64(params, LW)) // (width * lanes) % load_i64(params, SLOTS)
+    tags, at = scratch + load_i64(params, TAGS), scratch + load_i64(params, ENDS) + slot * load_i64(params, SLOT_STEP)
+    if load_i64(tags, slot) != position:
+        store_i64(tags, slot, position)
+        if load_i64(params, MODE) == 0:
+            fill_masks(params, at, position, load_i64(params, KW), width, lanes)
+        else:
+            fill_columns(params, at, position + load_i64(params, LW), load_i64(params, SEGMENT), 0)
+    return at
+
+
+@helper
+def fill_segments(kind, lanes, size, params, scratch, source, columns, lines):
+    """Lay out the part of each line that one tile reads as the padding mode continues it."""
+    table, segments = scratch + load_i64(params, TABLE), scratch + load_i64(params, SEGMENTS)
+    segment_table, no_rows = scratch + load_i64(params, SEGMENT_TABLE), scratch + load_i64(params, NO_ROWS)
+    length = load_i64(params, SEGMENT)
+    for line in range(lines):
+        offset = load_i64(table, line)
+        # A line of padding (on another axis, a depth without samples) is gathered from nowhere.
+        fill_constant(no_rows, lanes, offset if offset == OUTSIDE else 0)
+        at = source if offset == OUTSIDE else source + offset * size
+        for first in range(0, length, lanes):
+            target = segments + (line * length + first) * size
+            gather_vectors(kind, lanes, target, 0, at, 0, 1, no_rows, columns + first * 8)
+        store_i64(segment_table, line, line * length)
+
+
+@helper
+def plane_column(
+    kind, lanes, rows, width, size, single, params, scratch, source, weights, column
+):  # fmt: skip
+    """All products of the tile whose outputs start at `column`."""
+    strip, all_taps, mode = width * lanes, load_i64(params, KW), load_i64(params, MODE)
+    heights, sheets = load_i64(params, KH), load_i64(params, GROUP_IN) * load_i64(params, KD)
+    step, closes = load_i64(params, DW), scratch + load_i64(params, CLOSES)
+    table, tile = scratch + load_i64(params, TABLE), scratch + load_i64(params, SUMS)
+    errors = tile + rows * strip * size if load_i64(params, IS_LONG) else 0
+    position = column - load_i64(params, LW)
+    inside = position >= 0 and position + (all_taps - 1) * step + strip <= load_i64(params, NW)
+    ends = 0 if inside else end_of_row(params, scratch, position, width, lanes)
+    if not inside and mode != 0:
+        fill_segments(kind, lanes, size, params, scratch, source, ends, sheets * (heights + rows - 1))
+    for tap in range(0, all_taps, all_taps if single else CHAIN_TERMS):
+        taps, first = min(all_taps - tap, CHAIN_TERMS if single == 0 else all_taps), weights + tap * size
+        if inside or mode != 0:
+            lines = table if inside else scratch + load_i64(params, SEGMENT_TABLE)
+            start = source + position * size if inside else scratch + load_i64(params, SEGMENTS)
+            plane_tile(
+                kind, lanes, rows, width, 0, single, lines, sheets, heights, taps, taps, closes,
+                start + tap * step * size, step, first, all_taps, heights * all_taps, 0, tile, errors, tap,
+            )  # fmt: skip
+        else:
+            plane_tile(
+                kind, lanes, rows, width, 1, single, table, sheets, heights, taps, taps, closes,
+                source + (position + tap * step) * size, step, first, all_taps, heights * all_taps,
+                ends + tap * width * 8, tile, errors, tap,
+            )  # fmt: skip
+
+
+@helper
+def plane_unit(
+    kind, lanes, rows, width, size, single, params, x, w, bias, out, scratch, plane, line, begin, present
+):  # fmt: skip
+    """Some columns of up to `rows` output rows of one plane; `line` is the first of them."""
+    strip, group_in = width * lanes, load_i64(params, GROUP_IN)
+    group, sample = plane % load_i64(params, GROUPS), plane // load_i64(params, GROUPS)
+    terms = group_in * load_i64(params, KD) * load_i64(params, KH) * load_i64(params, KW)
+    source = x + (sample * load_i64(params, XN) + group * group_in * load_i64(params, XC)) * size
+    target, run = out + plane * load_i64(params, OUT_PIXELS) * size, scratch + load_i64(params, RUN)
+    out_width = load_i64(params, OW)
+    row_distance = load_i64(params, ROW_STEP) * out_width
+    end = min(begin + load_i64(params, CHUNK_PIXELS), out_width)
+    store_i64(run, 0, 1)
+    store_i64(run, 1, 0)
+    for column in range(begin, end, strip):
+        plane_column(
+            kind, lanes, rows, width, size, single, params, scratch, source, w + group * terms * size, column
+        )  # fmt: skip
+        store_i64(run, 2, min(strip, end - column))
+        for row in range(present):
+            part = scratch + load_i64(params, SUMS) + row * strip * size
+            if load_i64(params, IS_LONG):
+                settle_tile(kind, lanes, part, part + rows * strip * size, width)
+            store_i64(run, 3, line * out_width + column + row * row_distance)
+            store_tile(kind, lanes, size, 1, params, part, strip * size, 1, group, bias, target, run)
+
+
+def _make_plane_kernel(kind: str, size: int, lanes: int, rows: int, width: int, single: int, name: str) -> Any:
+    stamp = jit.source_stamp()
+
+    def planes(params, x, w, bias, out, scratch, task):
+        stamp  # noqa: B018 - a closure cell in the cache key
+        row_step, plane_block = load_i64(params, ROW_STEP), load_i64(params, PLANE_BLOCK)
+        row_sets, plane_count = row_step * load_i64(params, ROW_GROUPS), load_i64(params, PLANES)
+        chunks, height, depths = load_i64(params, CHUNKS), load_i64(params, OH), load_i64(params, OD)
+        fill_constant(scratch + load_i64(params, TAGS), load_i64(params, SLOTS), OUTSIDE)
+        fill_closes(scratch + load_i64(params, CLOSES), load_i64(params, KH), load_i64(params, CHAIN_LINES))
+        listed = -1
+        index = task * load_i64(params, TASK_UNITS)
+        last = min(index + load_i64(params, TASK_UNITS), load_i64(params, UNITS))
+        # Planes of a block take turns at the same rows; all phases of one group of rows follow each other, so they find
+        # their samples in cache. Divisions cost as much as the products of a small unit: decode once, then count.
+        chunk, rest = index % chunks, index // chunks
+        turn, rest = rest % plane_block, rest // plane_block
+        row_set, rest = rest % row_sets, rest // row_sets
+        depth, first_plane = rest % depths, rest // depths * plane_block
+        while index < last:
+            plane = first_plane + turn
+            first_row = row_set // row_step * rows * row_step + row_set % row_step
+            present = 0
+            while present < rows and first_row + present * row_step < height:
+                present += 1
+            if present > 0 and plane < plane_count:
+                if depth * row_sets + row_set != listed:
+                    fill_lines(params, scratch + load_i64(params, TABLE), depth, first_row, rows)
+                    listed = depth * row_sets + row_set
+                plane_unit(
+                    kind, lanes, rows, width, size, single, params, x, w, bias, out, scratch, plane,
+                    depth * height + first_row, chunk * load_i64(params, CHUNK_PIXELS), present,
+                )  # fmt: skip
+            index += 1
+            chunk += 1
+            if chunk == chunks:
+                chunk, turn = 0, turn + 1
+            if turn == plane_block:
+                turn, row_set = 0, row_set + 1
+            if row_set == row_sets:
+                row_set, depth = 0, depth + 1
+            if depth == depths:
+                depth, first_plane = 0, first_plane + plane_block
+
+    return jit.callback(planes, name, KERNEL_ARGUMENTS)
+
+
+@cache
+def plane_kernel(kind: str, vector_bytes: int, rows: int, width: int, single: bool) -> Any:
+    """The compiled kernel for one element kind, vector width and tile; `single`: at most `SINGLE_TERMS` products."""
+    lanes, size = lanes_of(kind, vector_bytes), int(kind[1:]) // 8
+    name = f"planes_{kind}_{rows}x{width * lanes}_{'single' if single else 'chains'}_{8 * vector_bytes}bit"
+    return _make_plane_kernel(kind, size, lanes, rows, width, int(single), name)
+
+
+def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int, rows: int, width: int) -> int:
+    """Write chains, slots and the byte offsets of the scratch memory's parts into `params`; returns its size."""
+    lanes, size = lanes_of(kind, vector_bytes), int(kind[1:]) // 8
+    strip, taps = width * lanes, int(params[KW])
+    sheets = int(params[GROUP_IN] * params[KD])
+    lines = sheets * (int(params[KH]) + rows - 1)
+    chain_lines = CHAIN_TERMS // min(taps, CHAIN_TERMS)
+    chains = sheets * -(-int(params[KH]) // chain_lines) * -(-taps // CHAIN_TERMS)
+    segment = -(-(strip + (taps - 1) * int(params[DW])) // lanes) * lanes if params[MODE] else 0
+    slot = 8 * (segment if params[MODE] else taps * width)
+    terms = sheets * int(params[KH]) * taps
+    is_long = terms > SINGLE_TERMS and chains > PLAIN_CHAINS and kind[0] == "f"
+    params[CHAIN_LINES], params[IS_LONG] = chain_lines, int(is_long)
+    params[SLOTS], params[SLOT_STEP], params[SEGMENT] = max(_SLOT_BYTES // slot, 1), slot, segment
+    parts = (
+        (TABLE, lines * 8),
+        (SEGMENT_TABLE, lines * 8),
+        (SEGMENTS, lines * segment * size),
+        (SUMS, 2 * rows * strip * size),
+        (NO_ROWS, lanes * 8),
+        (TAGS, int(params[SLOTS]) * 8),
+        (ENDS, int(params[SLOTS]) * slot),
+        (RUN, 4 * 8),
+        (CLOSES, int(params[KH]) * 8),
+    )
+    offset = 0
+    for field, needed in parts:
+        params[field] = offset
+        offset += -(-needed // ALIGNMENT) * ALIGNMENT
+    return offset

@@ -1,0 +1,51 @@
+"""What stacks of dilated convolutions see, count and cost: receptive fields, coverage, phases, schedules.
+
+Exact where the answer is rational (Python ints and `fractions.Fraction`). Importing it loads neither Numba nor SciPy:
+names are fetched on first use.
+
+>>> from fastdil import theory
+>>> theory.effective_kernel_size(3, 15)
+31
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+#: Public name -> module of this package that holds it.
+_HOME = {
+    **dict.fromkeys(("Layer", "Pool", "Transposed", "Upsample"), "layers"),
+    **dict.fromkeys(("effective_kernel_size", "output_size", "tap_positions"), "geometry"),
+    **dict.fromkeys(("ReceptiveField", "receptive_field", "receptive_fields"), "receptive"),
+    **dict.fromkeys(("Node", "receptive_field_graph"), "graphs"),
+    "path_counts": "paths",
+    **dict.fromkeys(("Coverage", "coverage", "gridding_gcd", "hdc_check", "is_hole_free", "is_uniform"), "gridding"),
+    **dict.fromkeys(
+        ("checkerboard_frequency", "checkerboard_period", "input_read_fraction", "phase_sequence"), "phases"
+    ),
+}
+
+__all__ = [*_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'fastdil.theory' has no attribute {name!r}")
+    value = getattr(import_module(f"fastdil.theory.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+if TYPE_CHECKING:
+    from fastdil.theory.geometry import effective_kernel_size, output_size, tap_positions
+    from fastdil.theory.graphs import Node, receptive_field_graph
+    from fastdil.theory.gridding import Coverage, coverage, gridding_gcd, hdc_check, is_hole_free, is_uniform
+    from fastdil.theory.layers import Layer, Pool, Transposed, Upsample
+    from fastdil.theory.paths import path_counts
+    from fastdil.theory.phases import checkerboard_frequency, checkerboard_period, input_read_fraction, phase_sequence
+    from fastdil.theory.receptive import ReceptiveField, receptive_field, receptive_fields
