@@ -5,8 +5,8 @@ others become spatial axes with a single tap. A batch axis behind a tap axis can
 C interleaved signals is filtering the one signal of all samples, with C times the dilation. So vectors are full however
 few signals there are, and no transposed copy is made.
 
-With a forced method, sums must not depend on how a batch is split, bit for bit. Folded axes keep the order of
-summation; axes left as they are do so only in the form of `_in_same_order`.
+A forced method must give the same bits however the leading batch axis is split. So its layout does not follow predicted
+times, which depend on sizes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from typing import NamedTuple
 import numpy as np
 
 from fastdil.errors import bad_type, bad_value
-from fastdil.kernels.stencil import CHAIN_TERMS
 from fastdil.problem import as_int, effective_kernel_size, per_axis
 
 SIGNAL_MODES = ("full", "same", "valid", "causal")
@@ -137,10 +136,9 @@ def lay_out(
     runs = _runs(axes, strides)
     folded = _fold(runs, boundary)
     ways = [] if folded is None else _ways(folded)
-    if method not in ("auto", "fft"):
-        ways = ways[:1] or _in_same_order(runs, boundary)
-    elif folded is None or len(folded) < len(runs):
-        ways += _ways(runs) if _is_wide(runs) else []
+    if (folded is None or len(folded) < len(runs)) and _is_wide(runs):
+        ways += _ways(runs)
+    ways = ways if method in ("auto", "fft") else ways[:1]
     for way in ways:
         for axis in way.spatial:
             if axis.size + axis.lo + axis.hi + axis.taps * axis.dilation >= _LARGEST:
@@ -195,18 +193,6 @@ def _ways(runs: Runs) -> list[Layout]:
     if len(runs) <= _SPATIAL:
         ways.append(_layout((Axis(1), 0), runs))
     return ways
-
-
-def _in_same_order(runs: Runs, boundary: str) -> list[Layout]:
-    """A single tap axis as depth, which sums like a folded one: no rows share samples, no chain of sums is cut."""
-    batch, rest = (runs[0], runs[1:]) if runs[0][0].taps == 1 else ((Axis(1), 0), runs)
-    axis, behind = rest[0][0], rest[1:]
-    keeps_chains = axis.taps <= CHAIN_TERMS or boundary != "zeros" or not _is_continued(axis)
-    if axis.taps == 1 or any(other.taps > 1 for other, _ in behind) or len(behind) > 2:
-        return []
-    if not keeps_chains or not _is_wide(runs):
-        return []
-    return [_layout(batch, [rest[0], *([(Axis(1), 0)] * (2 - len(behind))), *behind])]
 
 
 def _layout(batch: tuple[Axis, int], spatial: Runs) -> Layout:

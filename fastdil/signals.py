@@ -96,13 +96,12 @@ def correlate(
     Notes
     -----
     `x` is read where it lies, whatever its strides and `axes`. It is copied only if its dtype is not that of the
-    result; if its batch axes are spaced so unevenly that one problem cannot hold them; and, with batch axes behind
-    those of the taps, where these are few signals or a forced method has to keep its bits, and they are spaced unevenly
-    or `boundary` is "reflect", "replicate" or "symmetric". Taps longer than 1 along more than three axes are summed
-    over the others, one tap at a time, on a copy.
+    result; if its batch axes are spaced so unevenly that one problem cannot hold them; and, with few signals on a batch
+    axis behind those of the taps, if these are spaced unevenly or `boundary` is "reflect", "replicate" or "symmetric".
+    Taps longer than 1 along more than three axes are summed over the others, one tap at a time, on a copy.
 
-    For a forced method, results do not depend on how a batch is split, bit for bit. For "im2col" and "fft" this holds
-    for batch axes that come before those of the taps.
+    For a forced method, results do not depend on how the batch is split, bit for bit, if its axes come before those of
+    the taps and are evenly spaced in memory.
 
     References
     ----------
