@@ -22,6 +22,8 @@ _HOME = {
     "conv3d": "functional",
     "explain": "functional",
     "warmup": "functional",
+    "convolve": "signals",
+    "correlate": "signals",
     "plan": "plans",
     "Plan": "plans",
     "Explanation": "dispatch",
@@ -67,4 +69,5 @@ if TYPE_CHECKING:
     from fastdil.plans import Plan, plan
     from fastdil.problem import Problem
     from fastdil.rocket import MiniRocket
+    from fastdil.signals import convolve, correlate
     from fastdil.wavelets import atrous_noise, atrous_threshold, atrous_transform, inverse_atrous_transform

@@ -20,6 +20,7 @@ sys.path.append(str(ROOT))  # the benchmarks are no part of the installed packag
 from benchmarks import (  # noqa: E402
     bench_conv,
     bench_overhead,
+    bench_signals,
     bench_startup,
     calibrate,
     compare,
@@ -288,6 +289,18 @@ def test_asv_lists_every_method_and_skips_what_does_not_apply(suite):
     assert set(ours.methods()) <= set(implementations)
     with pytest.raises(NotImplementedError, match="cv2"):
         ours.checked_call("aspp_d6", "cv2", suite.dtype)
+
+
+@pytest.mark.parametrize("signals", list(bench_signals.CASES))
+def test_signals_are_checked_before_they_are_timed(signals, monkeypatch):
+    suite = bench_signals.Correlate()
+    for implementation in suite.params[1]:
+        suite.setup(signals, implementation)
+        suite.time_correlate(signals, implementation)
+    prepare = bench_signals.prepare
+    monkeypatch.setattr(bench_signals, "prepare", lambda *args: lambda: prepare(*args)()[::-1])
+    with pytest.raises(AssertionError, match="wrong result"):
+        suite.setup(signals, ours.AUTO)
 
 
 def test_first_call_in_a_fresh_process(tmp_path):

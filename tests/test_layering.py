@@ -13,8 +13,8 @@ PACKAGE = ROOT / "fastdil"
 #: First part of a module's name inside the package -> its floor.
 FLOORS = {
     **dict.fromkeys(("", "cli", "__main__"), 6),
-    **dict.fromkeys(("functional", "wavelets", "banks", "rocket"), 5),
-    "plans": 4,
+    **dict.fromkeys(("functional", "signals", "wavelets", "banks", "rocket"), 5),
+    **dict.fromkeys(("plans", "signal_layout"), 4),
     "dispatch": 3,
     "algorithms": 2,
     "kernels": 1,
@@ -147,6 +147,8 @@ def test_public_names():
         "conv1d",
         "conv2d",
         "conv3d",
+        "convolve",
+        "correlate",
         "explain",
         "machine",
         "methods",

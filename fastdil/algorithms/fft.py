@@ -33,6 +33,8 @@ _BLOCK_ELEMENTS = 1 << 18
 _LONGEST = 1 << 13
 #: Outputs, and output channels with the largest weights, at which `_Guard` works out what the taps see.
 _SAMPLED, _SAMPLED_CHANNELS = 24, 4
+#: Products that this may take per channel, if two outputs need no more: sums of many differ little between outputs.
+_SAMPLED_PRODUCTS = 1 << 15
 #: Channels that one matrix product sums; more are added pairwise.
 _CHAIN_CHANNELS = 32
 
@@ -256,14 +258,15 @@ def _sampled_magnitude(problem: Problem, spectra: _Spectra, sample: np.ndarray) 
     """The largest ``conv(|x|, |w|)`` of one sample at a few outputs: spread evenly, and where its extremes are met."""
     if sample.size == 0:
         return 0.0
-    places = [np.linspace(0, m - 1, _SAMPLED).astype(int) for m in problem.out_size]
+    count = min(max(_SAMPLED_PRODUCTS // problem.terms, 2), _SAMPLED)
+    places = [((np.arange(count) + 0.5) * m / count).astype(int) for m in problem.out_size]
     extremes = (part.argmax() for part in (sample.real, -sample.real, sample.imag))
     peaks = np.array([np.unravel_index(at, sample.shape)[1:] for at in extremes])
     reads = []
     for axis in range(3):
         window, d = problem.windows[axis], problem.dilation[axis]
         taps = np.arange(problem.kernel[axis])
-        met = (peaks[:, axis, None] - window.crop + window.lo - taps[[0, len(taps) // 2, -1]] * d).ravel()
+        met = (peaks[:, axis] - window.crop + window.lo - taps[[len(taps) // 2, 0, -1], None] * d).ravel()[:count]
         outputs = np.concatenate([places[axis], np.clip(met, 0, problem.out_size[axis] - 1)])
         positions = outputs[:, None] + taps * d - window.lo
         sources = source_indices(positions, max(window.size, 1), problem.padding_mode)
