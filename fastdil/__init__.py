@@ -24,6 +24,9 @@ _HOME = {
     "warmup": "functional",
     "plan": "plans",
     "Plan": "plans",
+    "Stream": "streaming",
+    "StreamBlock": "streaming",
+    "StreamStack": "streaming",
     "Explanation": "dispatch",
     "methods": "algorithms",
     "machine": "hardware",
@@ -53,3 +56,4 @@ if TYPE_CHECKING:
     from fastdil.hardware import Machine, machine
     from fastdil.plans import Plan, plan
     from fastdil.problem import Problem
+    from fastdil.streaming import Stream, StreamBlock, StreamStack

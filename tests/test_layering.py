@@ -13,7 +13,7 @@ PACKAGE = ROOT / "fastdil"
 #: First part of a module's name inside the package -> its floor.
 FLOORS = {
     **dict.fromkeys(("", "cli", "__main__"), 6),
-    "functional": 5,
+    **dict.fromkeys(("functional", "streaming"), 5),
     "plans": 4,
     "dispatch": 3,
     "algorithms": 2,
