@@ -21,6 +21,7 @@ from benchmarks import (  # noqa: E402
     bench_conv,
     bench_overhead,
     bench_startup,
+    bench_streams,
     compare,
     machine_peak,
     ours,
@@ -329,3 +330,10 @@ def test_bad_arguments(arguments, shown, capsys):
     with pytest.raises(SystemExit, match="2"):
         compare.main(arguments)
     assert shown in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("implementation", ["stream", "matmul"])
+def test_streams(implementation):
+    suite = bench_streams.Steps()
+    suite.setup("filter_k16", 16, implementation)
+    suite.time_call("filter_k16", 16, implementation)
