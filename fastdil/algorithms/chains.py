@@ -89,11 +89,15 @@ def refusal(method: str, group_in: int, group_rows: int, taps: int) -> str | Non
 
 
 def runs(chains: list[Chain]) -> np.ndarray:
-    """The terms of all chains as rows (tap, first channel, how many channels)."""
+    """The terms of all chains as rows (tap, first channel, how many, first term, step from term to term)."""
     rows: list[list[int]] = []
-    for tap, channel in (term for chain in chains for term in chain.terms):
-        if rows and rows[-1][0] == tap and sum(rows[-1][1:]) == channel:
-            rows[-1][2] += 1
+    terms = enumerate(term for chain in chains for term in chain.terms)
+    for tap, channel, term in sorted((tap, channel, index) for index, (tap, channel) in terms):
+        last = rows[-1] if rows else None
+        if last and last[0] == tap and last[2] == 1:
+            last[4] = term - last[3]
+        if last and last[0] == tap and last[4] > 0 and term == last[3] + last[2] * last[4]:
+            last[2] += 1
         else:
-            rows.append([tap, channel, 1])
+            rows.append([tap, channel, 1, term, 0])
     return np.array(rows, np.int64)

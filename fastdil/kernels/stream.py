@@ -39,9 +39,10 @@ from fastdil.kernels.tiles import gemm_tile, merge_tile, settle_tile
 ) = range(32)  # fmt: skip
 FIELDS = 32
 
-#: Entries of the tables. A run is some neighbouring channels of one tap. A chain is so many terms; `resume` says if
+#: Entries of the tables. A run is some neighbouring channels of one tap, and which terms they
+#: are: the first, and the step from one to the next. A chain is so many terms; `resume` says if
 #: it is added to the tile; `merge` is -1, or whether the total that the tile is then merged into has a value (0: no).
-RUN_FIELDS = CHAIN_FIELDS = 3
+RUN_FIELDS, CHAIN_FIELDS = 5, 3
 
 #: Samples per register tile in a chunk.
 CHUNK_PIXELS = 4
@@ -96,8 +97,10 @@ def pack_samples(kind, size, unit, pixels, params, group, pixel):
         tap, channel = load_i64(runs, run * RUN_FIELDS), load_i64(runs, run * RUN_FIELDS + 1)
         count = load_i64(runs, run * RUN_FIELDS + 2)
         source = load_i64(places, tap) + (shift + channel) * unit * size
-        copy_vectors(kind, unit, target, step, source, unit * size, count, (1 << unit) - 1)
-        target += count * step
+        first, move = load_i64(runs, run * RUN_FIELDS + 3), load_i64(runs, run * RUN_FIELDS + 4)
+        copy_vectors(
+            kind, unit, target + first * step, move * step, source, unit * size, count, (1 << unit) - 1
+        )  # fmt: skip
 
 
 @helper
