@@ -144,12 +144,9 @@ def test_save_and_restore_half_way(seed):
     second.state = state
     state[...] = 7  # a copy: what happens to it is of no interest to the streams
     expected = fastdil.conv1d(x, w, dilation=dilation, padding="causal", method=first.method)
-    for stream in (second, first, copy.deepcopy(second), pickle.loads(pickle.dumps(second))):
-        if stream is second or stream is first:
-            ended = in_chunks(rng, stream, x[..., half:])
-            assert same_bits(np.concatenate((begun, ended), axis=2), expected)
-        else:
-            np.testing.assert_array_equal(stream.state, np.concatenate((padded, x), axis=2)[..., -2 * dilation :])
+    for stream in (copy.deepcopy(second), pickle.loads(pickle.dumps(second)), second, first):
+        ended = in_chunks(rng, stream, x[..., half:])
+        assert same_bits(np.concatenate((begun, ended), axis=2), expected)
 
 
 def test_a_state_of_zeros_is_the_start():
@@ -180,10 +177,10 @@ def test_batch():
 
 
 BAD_STATES = [
-    (np.ones((2, 5)), ValueError, r"state\.shape=\(2, 5\): expected \(3, 2, 4\)"),
-    (np.ones((3, 2, 3)), ValueError, "state.shape"),
-    (np.ones((4, 2, 4)), ValueError, "state.shape"),
-    (np.ones(4), ValueError, "state.shape"),
+    (np.ones((2, 5), np.float32), ValueError, r"state\.shape=\(2, 5\): expected \(3, 2, 4\)"),
+    (np.ones((3, 2, 3), np.float32), ValueError, "state.shape"),
+    (np.ones((4, 2, 4), np.float32), ValueError, "state.shape"),
+    (np.ones(4, np.float32), ValueError, "state.shape"),
     (np.ones((3, 2, 4)), TypeError, "state.dtype='float64'"),
     (np.ones((3, 2, 4), complex), TypeError, "state.dtype"),
     (None, TypeError, "state"),
