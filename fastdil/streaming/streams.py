@@ -89,7 +89,7 @@ class Stream:
     >>> x, w = np.arange(10.0)[None], np.array([[[1.0, -1.0]]])
     >>> s = fastdil.Stream(w, dilation=3)
     >>> np.concatenate([s.process(x[:, :4]), s.process(x[:, 4:5]), s.process(x[:, 5:])], axis=1)
-    array([[-0., -1., -2., -3., -3., -3., -3., -3., -3., -3.]])
+    array([[ 0., -1., -2., -3., -3., -3., -3., -3., -3., -3.]])
     >>> s.state                                   # the last (K - 1) * dilation samples
     array([[7., 8., 9.]])
     """
