@@ -26,6 +26,9 @@ _HOME = {
     "correlate": "signals",
     "plan": "plans",
     "Plan": "plans",
+    "Stream": "streaming",
+    "StreamBlock": "streaming",
+    "StreamStack": "streaming",
     "Explanation": "dispatch",
     "methods": "algorithms",
     "machine": "hardware",
@@ -70,4 +73,5 @@ if TYPE_CHECKING:
     from fastdil.problem import Problem
     from fastdil.rocket import MiniRocket
     from fastdil.signals import convolve, correlate
+    from fastdil.streaming import Stream, StreamBlock, StreamStack
     from fastdil.wavelets import atrous_noise, atrous_threshold, atrous_transform, inverse_atrous_transform

@@ -22,6 +22,7 @@ from benchmarks import (  # noqa: E402
     bench_overhead,
     bench_signals,
     bench_startup,
+    bench_streams,
     calibrate,
     compare,
     dispatch_quality,
@@ -407,3 +408,10 @@ def test_bad_arguments(arguments, shown, capsys):
     with pytest.raises(SystemExit, match="2"):
         compare.main(arguments)
     assert shown in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("implementation", ["stream", "matmul"])
+def test_streams(implementation):
+    suite = bench_streams.Steps()
+    suite.setup("filter_k16", 16, implementation)
+    suite.time_call("filter_k16", 16, implementation)

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "fastdil"
 #: First part of a module's name inside the package -> its floor.
 FLOORS = {
     **dict.fromkeys(("", "cli", "__main__"), 6),
-    **dict.fromkeys(("functional", "signals", "wavelets", "banks", "rocket"), 5),
+    **dict.fromkeys(("functional", "signals", "streaming", "wavelets", "banks", "rocket"), 5),
     **dict.fromkeys(("plans", "signal_layout"), 4),
     "dispatch": 3,
     "algorithms": 2,

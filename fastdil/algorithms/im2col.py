@@ -6,6 +6,8 @@ multiplied; each region is cut into blocks of pixels, and each block is one task
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from fastdil import costmodel
@@ -79,7 +81,21 @@ def _cut(problem: Problem, finite: bool) -> list[regions.Region]:
         packing = weights["copy"] * copies + weights["gather"] * gathers
         return weights["fma"] * vectors * rows + packing * problem.group_in + weights["task"]
 
-    return regions.cut(problem, cost)
+    return regions.cut(problem, cost, _tap_step(problem))
+
+
+def _tap_step(problem: Problem) -> int:
+    """Taps that are left out together, so that sums keep their bits.
+
+    In a causal convolution they must: `fastdil.streaming` cannot know how an input that goes on would be cut. There,
+    whole chains are left out, or nothing where the kernel is longer than a block.
+    """
+    reach = problem.effective_kernel[2]
+    if problem.rank != 1 or problem.padding[2] != (reach - 1, 0) or problem.stride[2] != 1:
+        return 1
+    if problem.taps > gemm.BLOCK_TERMS // max(gemm.part_sizes(problem.group_in)):
+        return problem.taps
+    return math.lcm(*(gemm.CHAIN_TERMS // channels for channels in gemm.part_sizes(problem.group_in)))
 
 
 def _packed_vectors(problem: Problem, region: regions.Region) -> tuple[float, float]:
