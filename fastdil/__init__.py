@@ -22,6 +22,8 @@ _HOME = {
     "conv3d": "functional",
     "explain": "functional",
     "warmup": "functional",
+    "convolve": "signals",
+    "correlate": "signals",
     "plan": "plans",
     "Plan": "plans",
     "Explanation": "dispatch",
@@ -53,3 +55,4 @@ if TYPE_CHECKING:
     from fastdil.hardware import Machine, machine
     from fastdil.plans import Plan, plan
     from fastdil.problem import Problem
+    from fastdil.signals import convolve, correlate

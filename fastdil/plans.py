@@ -120,11 +120,11 @@ def check_out(out: object, shape: tuple[int, ...], dtype: np.dtype, inputs: tupl
         raise bad_type("out.dtype", out.dtype.name, f"{dtype.name}, the dtype of the result")
     if not out.flags.writeable:
         raise bad_value("out", "read-only array", "a writeable array")
-    if any(stride == 0 and length > 1 for stride, length in zip(out.strides, out.shape, strict=True)):
+    if out.size and any(stride == 0 and length > 1 for stride, length in zip(out.strides, out.shape, strict=True)):
         raise bad_value("out.strides", out.strides, "an array whose elements do not share memory")
     for array in inputs:
         if array is not None and _overlap(out, array):
-            raise bad_value("out", "array that overlaps an input", "memory shared with none of x, w and bias")
+            raise bad_value("out", "array that overlaps an input", "memory shared with no input")
 
 
 def _overlap(a: np.ndarray, b: np.ndarray) -> bool:

@@ -14,7 +14,9 @@ PACKAGE = ROOT / "fastdil"
 FLOORS = {
     **dict.fromkeys(("", "cli", "__main__"), 6),
     "functional": 5,
+    "signals": 5,
     "plans": 4,
+    "signal_layout": 4,
     "dispatch": 3,
     "algorithms": 2,
     "kernels": 1,
@@ -132,6 +134,8 @@ def test_public_names():
         "conv1d",
         "conv2d",
         "conv3d",
+        "convolve",
+        "correlate",
         "explain",
         "machine",
         "methods",
