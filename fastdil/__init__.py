@@ -31,6 +31,10 @@ _HOME = {
     "machine": "hardware",
     "Machine": "hardware",
     "Problem": "problem",
+    "atrous_transform": "wavelets",
+    "inverse_atrous_transform": "wavelets",
+    "atrous_noise": "wavelets",
+    "atrous_threshold": "wavelets",
 }
 
 __all__ = ["__version__", *_HOME]
@@ -56,3 +60,4 @@ if TYPE_CHECKING:
     from fastdil.plans import Plan, plan
     from fastdil.problem import Problem
     from fastdil.signals import convolve, correlate
+    from fastdil.wavelets import atrous_noise, atrous_threshold, atrous_transform, inverse_atrous_transform
