@@ -24,6 +24,7 @@ _HOME = {
     "warmup": "functional",
     "convolve": "signals",
     "correlate": "signals",
+    "conv_blocks": "blocks",
     "plan": "plans",
     "Plan": "plans",
     "Explanation": "dispatch",
@@ -54,6 +55,7 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from fastdil.algorithms import methods
+    from fastdil.blocks import conv_blocks
     from fastdil.dispatch import Explanation
     from fastdil.functional import conv, conv1d, conv2d, conv3d, explain, warmup
     from fastdil.hardware import Machine, machine
