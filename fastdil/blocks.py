@@ -160,47 +160,36 @@ def _check_target(out: Any, problem: Problem, x_shape: tuple[int, ...], result: 
         raise bad_type("out.dtype", str(out.dtype), f"{result.name}, the dtype of the result")
 
 
-def _file_range(array: np.ndarray) -> tuple[str, int, int] | None:
-    """File, first byte and last byte of a memmap that writes to its file."""
-    name = getattr(array, "filename", None)
-    if name is None or getattr(array, "mode", None) not in _SHARED_MODES or not os.path.exists(name):
-        return None
-    low, high = np.lib.array_utils.byte_bounds(array) if hasattr(np.lib, "array_utils") else np.byte_bounds(array)
-    mapping = _mapping(array)
-    if mapping is None:
-        return None
-    base = np.frombuffer(mapping, np.uint8).ctypes.data
-    start = low - base + array.offset - array.offset % mmap.ALLOCATIONGRANULARITY  # type: ignore[attr-defined]
-    return os.fspath(name), start, start + high - low
-
-
 def _share_file(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether two memmaps hold the same bytes of a file; NumPy sees two mappings of it as different memory."""
-    one, other = _file_range(a), _file_range(b)
-    if one is None or other is None or not os.path.samefile(one[0], other[0]):
+    """Whether two memmaps map the same bytes of a file; NumPy takes two mappings of it for different memory."""
+    one, other = _root(a), _root(b)
+    if one is None or other is None or one is other:
         return False
-    return one[1] < other[2] and other[1] < one[2]
+    if not (os.path.exists(one.filename or "") and os.path.exists(other.filename or "")):
+        return False
+    first, last = max(one.offset, other.offset), min(one.offset + one.nbytes, other.offset + other.nbytes)
+    return first < last and os.path.samefile(one.filename, other.filename)  # type: ignore[arg-type]
 
 
-def _mapping(array: Any) -> mmap.mmap | None:
-    """The mapping that a memmap, or a view of one, is made of."""
-    while array is not None and not isinstance(array, mmap.mmap):
-        array = array.obj if isinstance(array, memoryview) else getattr(array, "base", None)
-    return array
+def _root(array: Any) -> np.memmap | None:
+    """The memmap that maps a file, of which `array` is a view."""
+    while isinstance(array, np.ndarray) and not isinstance(array.base, mmap.mmap):
+        array = array.base
+    return array if isinstance(array, np.memmap) else None
 
 
 def _release(array: Any) -> None:
     """Drop the pages of a memmap from this process; the system keeps what is not yet on disk."""
-    if getattr(array, "mode", None) in _SHARED_MODES and hasattr(mmap, "MADV_DONTNEED"):
-        mapping = _mapping(array)
-        if mapping is not None:
-            mapping.madvise(mmap.MADV_DONTNEED)
+    root = _root(array)
+    if root is not None and root.mode in _SHARED_MODES and hasattr(mmap, "MADV_DONTNEED"):
+        root.base.madvise(mmap.MADV_DONTNEED)  # type: ignore[union-attr]
 
 
 def _cut(problem: Problem, limit: int, in_bytes: int, out_bytes: int) -> list[list]:
     """Ranges of samples, and the parts of each spatial axis: boxes that fit the limit where they can."""
     axes = range(3 - problem.rank, 3)
     batch, outputs = problem.batch, [problem.out_size[axis] for axis in axes]
+    least = [partition.least_outputs(problem, axis) for axis in axes]
     converted = in_bytes + (problem.dtype.itemsize if problem.dtype.itemsize != in_bytes else 0)
 
     def read(sizes: Sequence[int]) -> int:
@@ -218,7 +207,7 @@ def _cut(problem: Problem, limit: int, in_bytes: int, out_bytes: int) -> list[li
         return read(halved(place)) / math.prod(halved(place))
 
     while batch * math.prod(outputs) and needed(batch, outputs) > limit:
-        choices = [p for p, n in enumerate(outputs) if n > 1 and needed(1, halved(p)) < needed(1, outputs)]
+        choices = [p for p, n in enumerate(outputs) if n > least[p] and needed(1, halved(p)) < needed(1, outputs)]
         if batch > 1:
             batch = -(-batch // 2)
         elif choices:

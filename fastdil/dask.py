@@ -7,8 +7,7 @@ the whole array ends. Nothing is computed before `compute`, `store` or the like.
 from __future__ import annotations
 
 import itertools
-import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ import numpy as np
 
 from fastdil import partition, plans, wavelets
 from fastdil.errors import bad_type, bad_value
+from fastdil.overlap import overlapped
 from fastdil.padding import MODES
 from fastdil.partition import AxisPart
 from fastdil.problem import ConvSpec, Problem, as_int, one_of, result_dtypes
@@ -119,7 +119,7 @@ def conv(
     cuts = _Cuts.of(problem, x.chunks)
     shape = problem.out_shape[-x.ndim :]
     chunks = (*x.chunks[: x.ndim - spec.rank - 1], (shape[-spec.rank - 1],), *cuts.chunks)
-    return _overlapped("conv", x, operation, cuts, chunks, result, x.ndim - spec.rank - 1)
+    return overlapped("conv", x, operation, cuts.parts, chunks, result, x.ndim - spec.rank - 1)
 
 
 def correlate(
@@ -220,7 +220,7 @@ def _filtered(name, x, taps, dilation, mode, axes, boundary, method, precision, 
     operation = _Convolution(weights[None, None], None, spec, names, workers, is_signal=True)
     cuts = _Cuts.of(problem, moved.chunks)
     chunks = (*moved.chunks[: -taps.ndim], *cuts.chunks)
-    y = _overlapped(name, moved, operation, cuts, chunks, result, len(batch))
+    y = overlapped(name, moved, operation, cuts.parts, chunks, result, len(batch))
     return da.moveaxis(y, list(range(x.ndim - taps.ndim, x.ndim)), sorted(chosen))
 
 
@@ -250,8 +250,8 @@ def atrous_transform(
 
     Notes
     -----
-    Level j reads ``(K - 1) * 2**j`` samples around each chunk of the plane before, so boundaries mean at each level what
-    they mean in memory.
+    Level j reads ``(K - 1) * 2**j`` samples around each chunk of the plane before, so boundaries mean at each level
+    what they mean in memory.
 
     Examples
     --------
@@ -274,7 +274,7 @@ def atrous_transform(
         distances = tuple(wavelets.tap_distance(level, x.shape[axis], boundary) for axis in chosen)
         cuts = _Cuts.around(before, len(taps), dict(zip(chosen, distances, strict=True)), boundary)
         operation = _Level(taps, distances, chosen, boundary, workers)
-        both = _overlapped("atrous", before, operation, cuts, ((2,), *before.chunks), dtype, 0)
+        both = overlapped("atrous", before, operation, cuts.parts, ((2,), *before.chunks), dtype, 0)
         planes.append(both[0])
         before = both[1]
     planes += [before] * (levels + 1 - len(planes))
@@ -356,38 +356,16 @@ class _Level:
     threads: int
 
     def __call__(self, samples: np.ndarray, parts: Sequence[AxisPart]) -> np.ndarray:
-        settings = {"scaling": self.taps, "boundary": self.boundary, "axes": self.axes, "threads": self.threads}
         zeros = [part.padding for part in parts]
         samples = np.pad(samples, zeros) if np.any(zeros) else samples
-        planes = wavelets.one_level(samples, self.distances, **settings)
+        planes = wavelets.one_level(
+            samples, self.distances, scaling=self.taps, boundary=self.boundary, axes=self.axes, threads=self.threads
+        )
         return np.ascontiguousarray(planes[(slice(None), *partition.trimmed(parts))])
 
 
-@dataclass(frozen=True)
-class _Box:
-    """What a task needs to know about its box; dask must not look inside."""
-
-    parts: tuple[AxisPart, ...]
-    orders: tuple[tuple[np.ndarray | None, ...], ...]  #: per axis that is put together, and piece
-    first_axis: int  #: of these
-
-
-def _compute(operation: Callable, pieces: Any, box: _Box) -> np.ndarray:
-    """Put the pieces of a box together, and run; `pieces` is a list of lists, as deep as there are axes to join."""
-    return operation(np.ascontiguousarray(_joined(pieces, box.orders, box.first_axis)), box.parts)
-
-
-def _joined(pieces: Any, orders: Sequence[Sequence[np.ndarray | None]], axis: int) -> np.ndarray:
-    if not isinstance(pieces, list):
-        return pieces
-    inner, rest = orders[0], orders[1:]
-    arrays = [_joined(piece, rest, axis + 1) for piece in pieces]
-    taken = [a if order is None else a.take(order, axis) for a, order in zip(arrays, inner, strict=True)]
-    return taken[0] if len(taken) == 1 else np.concatenate(taken, axis)
-
-
 # ---------------------------------------------------------------------------------------------------------
-# the graph
+# where arrays are cut
 # ---------------------------------------------------------------------------------------------------------
 
 
@@ -441,55 +419,3 @@ def _with_halo(part: AxisPart, before: int, reach: int) -> AxisPart:
 
 def _bounds(sizes: Iterable[int]) -> tuple[int, ...]:
     return (0, *itertools.accumulate(sizes))
-
-
-def _overlapped(
-    name: str,
-    x: Array,
-    operation: Callable,
-    cuts: _Cuts,
-    chunks: tuple[tuple[int, ...], ...],
-    dtype: np.dtype,
-    lead: int,
-) -> Array:
-    """The array whose chunks are `operation` of the boxes of `x` that `cuts` describe.
-
-    The first `lead` axes are not cut anew; axes between these and those of the cuts (channels) are read whole.
-    """
-    import dask.array as da
-    from dask.base import tokenize
-    from dask.highlevelgraph import HighLevelGraph
-
-    key = f"{name}-{tokenize(x.name, operation, chunks)}"
-    middle = x.ndim - lead - len(cuts.parts)
-    extra = len(chunks) - x.ndim  # a new first axis
-    whole = [[(block, None, None) for block in range(len(x.chunks[lead + at]))] for at in range(middle)]
-    graph: dict = {f"{key}-operation": operation}
-    for outer in itertools.product(*(range(len(x.chunks[axis])) for axis in range(lead))):
-        for place in itertools.product(*(range(len(parts)) for parts in cuts.parts)):
-            parts = tuple(axis[at] for axis, at in zip(cuts.parts, place, strict=True))
-            reads = [*whole, *([(s.block, s, s.order) for s in part.segments] for part in parts)]
-            orders = tuple(tuple(order for _, _, order in axis) for axis in reads)
-            at = (*(0,) * extra, *outer, *(0,) * middle, *place)
-            pieces = _pieces(graph, key, x, outer, reads)
-            graph[(key, *at)] = (_compute, f"{key}-operation", pieces, _Box(parts, orders, lead))
-    layers = HighLevelGraph.from_collections(key, graph, dependencies=[x])
-    return da.Array(layers, key, chunks=chunks, meta=np.empty((0,) * len(chunks), dtype))
-
-
-def _pieces(graph: dict, key: str, x: Array, outer: tuple[int, ...], reads: Sequence, chosen: tuple = ()) -> Any:
-    """Keys of the pieces of a box as lists of lists; pieces of chunks are cut where these are, so little travels."""
-    if len(chosen) < len(reads):
-        return [_pieces(graph, key, x, outer, reads, (*chosen, entry)) for entry in reads[len(chosen)]]
-    block = (x.name, *outer, *(at for at, _, _ in chosen))
-    slices, is_whole = [slice(None)] * len(outer), True
-    for sizes, (at, segment, _) in zip(x.chunks[len(outer) :], chosen, strict=True):
-        start, stop = (0, sizes[at]) if segment is None else (segment.start, segment.stop)
-        is_whole = is_whole and (start, stop) == (0, sizes[at])
-        slices.append(slice(start, stop))
-    if is_whole:
-        return block
-    ends = (end for piece in slices[len(outer) :] for end in (piece.start, piece.stop))
-    part = (f"{key}-part", *block[1:], *ends)
-    graph[part] = (operator.getitem, block, tuple(slices))
-    return part

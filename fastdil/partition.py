@@ -76,19 +76,24 @@ def samples_read(problem: Problem, axis: int, outputs: int) -> int:
     """Samples that so many neighbouring outputs of an axis read, padding included."""
     first, last = _widened(problem, axis, (0, outputs))
     if problem.group_out == 1 and axis == _SHARED_AXIS:
-        last += _SHARED_ROWS * problem.dilation[axis] // problem.stride[axis]
+        last += least_outputs(problem, axis)
     return (min(last, problem.out_size[axis]) - first - 1) * problem.stride[axis] + problem.effective_kernel[axis]
+
+
+def least_outputs(problem: Problem, axis: int) -> int:
+    """Outputs of an axis that are computed even where fewer are wanted."""
+    if problem.group_out > 1 or problem.kernel[axis] == 1:
+        return 1
+    return _SHARED_ROWS * max(problem.dilation[axis] // problem.stride[axis], 1)
 
 
 def _widened(problem: Problem, axis: int, outputs: Pair) -> Pair:
     """The outputs to compute, so that those that are wanted have the bits that they have in one piece."""
     first, last = outputs
-    if problem.group_out > 1 or problem.kernel[axis] == 1:
-        return outputs
-    step = max(problem.dilation[axis] // problem.stride[axis], 1)
-    last = min(max(last, first + _SHARED_ROWS * step), problem.out_size[axis])
-    first = max(min(first, last - _SHARED_ROWS * step), 0)
-    return first - first % (_SHARED_ROWS * step) if axis == _SHARED_AXIS else first, last
+    least = least_outputs(problem, axis)
+    last = min(max(last, first + least), problem.out_size[axis])
+    first = max(min(first, last - least), 0)
+    return first - first % least if axis == _SHARED_AXIS else first, last
 
 
 def _contiguous(start: int, stop: int, bounds: Sequence[int]) -> list[Segment]:

@@ -39,9 +39,7 @@ def paddings(taps_shape, dilation, mode):
     for k, d in zip(taps_shape, naive.per_axis(dilation, len(taps_shape)), strict=True):
         reach = (k - 1) * d
         first = reach // 2  # SciPy's "same": number reach // 2 of the full result comes first
-        pairs.append(
-            {"full": (reach, reach), "same": (reach - first, first), "valid": (0, 0), "causal": (reach, 0)}[mode]
-        )
+        pairs.append({"full": (reach, reach), "same": (reach - first, first), "valid": (0, 0), "causal": (reach, 0)}[mode])
     return pairs
 
 

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "fastdil"
 
 #: First part of a module's name inside the package -> its floor.
 FLOORS = {
-    **dict.fromkeys(("", "cli", "__main__", "blocks", "dask"), 6),
+    **dict.fromkeys(("", "cli", "__main__", "blocks", "dask", "overlap"), 6),
     **dict.fromkeys(("functional", "partition", "signals", "wavelets"), 5),
     "plans": 4,
     "signal_layout": 4,
@@ -86,11 +86,11 @@ def test_only_intrinsics_import_llvmlite(path):
 
 @pytest.mark.parametrize("path", MODULES, ids=module_name)
 def test_dependencies_are_the_declared_ones(path):
-    """Optional ones belong to one place each: Pillow (images) to the command line, dask to its module."""
+    """Optional ones belong to one place each: Pillow (images) to the command line, dask to its modules."""
     allowed = {"fastdil", "numpy", "numba", "scipy", "llvmlite", *sys.stdlib_module_names}
     if part(module_name(path)) == "cli":
         allowed.add("PIL")
-    if module_name(path) == "fastdil.dask":
+    if part(module_name(path)) in ("dask", "overlap"):
         allowed.add("dask")
     assert {name.split(".")[0] for name in imports(path)} <= allowed
 

@@ -179,9 +179,7 @@ def test_any_axes_of_any_array(name, mode, boundary):
                 continue
             taps = small([(2, 3, 2)[a % 3] for a in range(rank)], seed=1)
             dilation = tuple(1 + (a + index) % 2 for a in range(rank))
-            if mode == "valid" and any(
-                (k - 1) * d >= x.shape[a] for k, d, a in zip(taps.shape, dilation, axes, strict=True)
-            ):
+            if mode == "valid" and any((k - 1) * d >= x.shape[a] for k, d, a in zip(taps.shape, dilation, axes, strict=True)):
                 continue
             given = axes if index % 2 else tuple(a - ndim for a in axes)
             y = getattr(fastdil, name)(x, taps, dilation, mode, axes=given if rank > 1 else given[0], boundary=boundary)
@@ -203,10 +201,7 @@ def views(dtype):
     yield "repeated", np.broadcast_to(base[0, 0, :30], (4, 6, 30))
     yield "repeated inside", np.broadcast_to(base[:4, :1, :30], (4, 6, 30))
     yield "constant", np.broadcast_to(base[0, 0, 0], (4, 6, 30))
-    yield (
-        "sliding",
-        np.lib.stride_tricks.as_strided(base[0, 0], (4, 6, 30), (base.itemsize * 5, base.itemsize, base.itemsize)),
-    )
+    yield "sliding", np.lib.stride_tricks.as_strided(base[0, 0], (4, 6, 30), (base.itemsize * 5, base.itemsize, base.itemsize))
     yield "swapped", base[:4, :6, :30].astype(base.dtype.newbyteorder())
     raw = np.zeros(4 * 6 * 30 * base.itemsize + 1, np.uint8)[1:]
     unaligned = raw.view(base.dtype).reshape(4, 6, 30)
@@ -225,14 +220,7 @@ def views(dtype):
 def test_any_layout(dtype, boundary):
     for label, x in views(dtype):
         before = x.copy()
-        for axes, taps_shape in (
-            ((2,), (4,)),
-            ((0,), (3,)),
-            ((1,), (3,)),
-            ((0, 2), (2, 3)),
-            ((0, 1), (3, 2)),
-            ((0, 1, 2), (2, 2, 3)),
-        ):
+        for axes, taps_shape in (((2,), (4,)), ((0,), (3,)), ((1,), (3,)), ((0, 2), (2, 3)), ((0, 1), (3, 2)), ((0, 1, 2), (2, 2, 3))):
             wide = small([2 * k for k in taps_shape], dtype, 1)
             taps = wide[(slice(None, None, -2),) * len(taps_shape)]
             expected = truth("convolve", x, taps, 2, "causal", axes, boundary)

@@ -34,12 +34,7 @@ def calls(draw, modes=MODES, boundaries=("zeros", *BOUNDARIES), ranks=(1, 1, 2, 
         reach = [(k - 1) * d for k, d, a in zip(taps_shape, dilation, axes, strict=True) if a == axis]
         padded *= n + 2 * sum(reach)
     assume(padded <= LARGEST)
-    args = {
-        "dilation": tuple(dilation),
-        "mode": mode,
-        "axes": tuple(axes),
-        "boundary": draw(st.sampled_from(boundaries)),
-    }
+    args = {"dilation": tuple(dilation), "mode": mode, "axes": tuple(axes), "boundary": draw(st.sampled_from(boundaries))}
     return tuple(shape), tuple(taps_shape), args
 
 
@@ -110,9 +105,7 @@ def test_shifting_a_periodic_signal_shifts_the_result(call, name, shift):
     x, taps = small(x_shape), small(taps_shape, seed=1)
     for axis in range(x.ndim):
         y = getattr(fastdil, name)(x, taps, **args)
-        np.testing.assert_array_equal(
-            getattr(fastdil, name)(np.roll(x, shift, axis), taps, **args), np.roll(y, shift, axis)
-        )
+        np.testing.assert_array_equal(getattr(fastdil, name)(np.roll(x, shift, axis), taps, **args), np.roll(y, shift, axis))
 
 
 @settings(max_examples=60)
@@ -135,13 +128,7 @@ def test_dilated_taps_are_taps_with_zeros_between(call, name, method):
 
 
 @settings(max_examples=60)
-@given(
-    call=calls(),
-    name=names,
-    method=st.sampled_from(("direct", "reference")),
-    where=st.integers(0, 3),
-    cut=st.integers(1, 4),
-)
+@given(call=calls(), name=names, method=st.sampled_from(("direct", "reference")), where=st.integers(0, 3), cut=st.integers(1, 4))
 def test_a_batch_in_two_parts(call, name, method, where, cut):
     x_shape, taps_shape, args = call
     batch = [axis for axis in range(len(x_shape)) if axis not in args["axes"]]

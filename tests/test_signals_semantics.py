@@ -262,12 +262,7 @@ X, TAPS = np.ones((4, 10)), np.ones(3)
         ((X, TAPS), {"threads": 0}, ValueError, "threads=0"),
         ((X, TAPS), {"threads": 1.0}, TypeError, "threads=1.0"),
         ((X, TAPS, 5, "valid"), {}, ValueError, "taps.shape=(3,): expected at most the 10 samples on axis 1 of x"),
-        (
-            (X, np.ones((5, 2)), 1, "valid"),
-            {},
-            ValueError,
-            "taps.shape=(5, 2): expected at most the 4 samples on axis 0",
-        ),
+        ((X, np.ones((5, 2)), 1, "valid"), {}, ValueError, "taps.shape=(5, 2): expected at most the 4 samples on axis 0"),
         ((X, np.ones((1, 1, 1))), {}, ValueError, "taps='array of 3 dimensions': expected at most the 2 of x"),
         ((np.float64(3), TAPS), {}, ValueError, "taps='array of 1 dimensions': expected at most the 0 of x"),
         ((X, np.ones(0)), {}, ValueError, "taps.shape=(0,): expected at least one tap"),
@@ -343,12 +338,7 @@ def test_taps_without_axes_scale():
 @pytest.mark.parametrize("dtype", ["float64", "complex64", "int8"])
 def test_taps_along_more_than_three_axes(name, mode, boundary, dtype):
     x = small((4, 5, 3, 4, 5), dtype)
-    for taps_shape, axes in (
-        ((2, 2, 2, 3), None),
-        ((2, 3, 2, 2), (3, 0, 4, 1)),
-        ((2, 2, 3, 2, 2), None),
-        ((2, 1, 3, 1, 2), None),
-    ):
+    for taps_shape, axes in (((2, 2, 2, 3), None), ((2, 3, 2, 2), (3, 0, 4, 1)), ((2, 2, 3, 2, 2), None), ((2, 1, 3, 1, 2), None)):
         taps = small(taps_shape, dtype, 1)
         y = getattr(fastdil, name)(x, taps, 1, mode, axes=axes, boundary=boundary)
         expected = truth(name, x, taps, 1, mode, axes, boundary)
