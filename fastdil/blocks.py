@@ -19,6 +19,8 @@ from fastdil.problem import ConvSpec, Problem, as_int, result_dtypes
 
 #: Modes in which a memmap is a view of its file, so that pages can be dropped and read again.
 _SHARED_MODES = ("r", "r+", "w+")
+#: Samples read, relative to the best way to cut, that whole rows are worth: pages are mapped 64 KiB at a time.
+_TOLERATED_WASTE = 1.25
 
 
 def conv_blocks(
@@ -84,7 +86,7 @@ def conv_blocks(
     listed in ``docs/larger_than_memory.md``. "im2col" and "fft" cut their sums to the size of the problem, so there
     results agree within the precision asked for.
 
-    Along the batch, then along the spatial axis where blocks read the least twice, work is halved until a block fits.
+    Along the batch, then along the outermost spatial axis where blocks read little twice, work is halved until one fits.
     Pages of a memmap that were read or written are released after each block.
 
     Examples
@@ -211,7 +213,9 @@ def _cut(problem: Problem, limit: int, in_bytes: int, out_bytes: int) -> list[li
         if batch > 1:
             batch = -(-batch // 2)
         elif choices:
-            outputs = halved(min(choices, key=waste))
+            # Of those that read little twice, the outermost: its boxes are long runs in memory and in files.
+            fewest = min(map(waste, choices))
+            outputs = halved(next(p for p in choices if waste(p) <= _TOLERATED_WASTE * fewest))
         else:
             break
     boxes: list[list] = [_ranges(problem.batch, batch)]

@@ -18,7 +18,7 @@ from fastdil.padding import source_indices
 from fastdil.problem import ConvSpec, Pair, Problem
 
 #: `direct` lets up to this many outputs that are a dilation apart share their samples, counted from the first of all,
-#: and may sum in another order where there are fewer. A box starts where such a set does and holds a whole one.
+#: and may sum in another order where there are fewer. A box holds whole sets.
 _SHARED_ROWS = 4
 #: The axis (height) whose outputs do so.
 _SHARED_AXIS = 1
@@ -51,7 +51,7 @@ class AxisPart(NamedTuple):
 def axis_part(problem: Problem, axis: int, outputs: Pair, bounds: Sequence[int]) -> AxisPart:
     """What outputs ``[first, last)`` of a spatial axis read, where the source is cut at `bounds`, from 0 to its size.
 
-    >>> p = Problem.create((1, 1, 100), (1, 1, 3), dilation=8, padding=8)
+    >>> p = Problem.create((1, 1, 100), (2, 1, 3), dilation=8, padding=8)
     >>> axis_part(p, 2, (0, 20), (0, 50, 100))
     AxisPart(segments=(Segment(block=0, start=0, stop=28, order=None),), padding=(8, 0), skip=0, first=0, last=20)
     """
@@ -76,7 +76,7 @@ def samples_read(problem: Problem, axis: int, outputs: int) -> int:
     """Samples that so many neighbouring outputs of an axis read, padding included."""
     first, last = _widened(problem, axis, (0, outputs))
     if problem.group_out == 1 and axis == _SHARED_AXIS:
-        last += least_outputs(problem, axis)
+        last += 2 * least_outputs(problem, axis)
     return (min(last, problem.out_size[axis]) - first - 1) * problem.stride[axis] + problem.effective_kernel[axis]
 
 
@@ -93,7 +93,9 @@ def _widened(problem: Problem, axis: int, outputs: Pair) -> Pair:
     least = least_outputs(problem, axis)
     last = min(max(last, first + least), problem.out_size[axis])
     first = max(min(first, last - least), 0)
-    return first - first % least if axis == _SHARED_AXIS else first, last
+    if axis == _SHARED_AXIS:
+        return first - first % least, min(last + -last % least, problem.out_size[axis])
+    return first, last
 
 
 def _contiguous(start: int, stop: int, bounds: Sequence[int]) -> list[Segment]:
