@@ -86,7 +86,7 @@ def conv_blocks(
     listed in ``docs/larger_than_memory.md``. "im2col" and "fft" cut their sums to the size of the problem, so there
     results agree within the precision asked for.
 
-    Along the batch, then along the outermost spatial axis where blocks read little twice, work is halved until one fits.
+    Along the batch, then along the outermost spatial axis where blocks read little twice, work is halved until it fits.
     Pages of a memmap that were read or written are released after each block.
 
     Examples
