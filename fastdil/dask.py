@@ -396,12 +396,13 @@ class _Cuts:
         """All axes of an array, with the neighbours of a level of the a trous transform along those of `distances`."""
         parts = []
         for axis, sizes in enumerate(x.chunks):
-            step = distances.get(axis, 1)
-            count, centre = (taps, taps // 2 * step) if axis in distances else (1, 0)
+            # Distance 0: every tap stands on the same sample, because beyond the edges that one repeats.
+            step = distances.get(axis, 0)
+            count, centre = (taps, taps // 2 * step) if step else (1, 0)
             problem = Problem.create(
                 (1, 1, x.shape[axis]),
                 (2, 1, count),  # two outputs: nothing is shared, so boxes hold nothing but what is wanted
-                dilation=step,
+                dilation=max(step, 1),
                 padding=((centre, (count - 1) * step - centre),),
                 padding_mode=mode,
             )
