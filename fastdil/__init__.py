@@ -24,6 +24,7 @@ _HOME = {
     "warmup": "functional",
     "convolve": "signals",
     "correlate": "signals",
+    "conv_blocks": "blocks",
     "plan": "plans",
     "Plan": "plans",
     "Stream": "streaming",
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     from fastdil import theory
     from fastdil.algorithms import methods
     from fastdil.banks import filter_bank
+    from fastdil.blocks import conv_blocks
     from fastdil.dispatch import Explanation
     from fastdil.functional import conv, conv1d, conv2d, conv3d, explain, warmup
     from fastdil.hardware import Machine, machine

@@ -7,6 +7,7 @@ decimated: every plane has the size of the data, and their sum is the data.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -106,9 +107,9 @@ def atrous_transform(
     if data.ndim == 0:
         raise bad_value("x.ndim", 0, "at least one dimension")
     levels = as_int("levels", levels, 0)
-    taps = _parse_scaling(scaling, data.real.dtype)
+    taps = parse_scaling(scaling, data.real.dtype)
     mode = one_of("boundary", boundary, tuple(MODES))
-    chosen = _parse_axes(axes, data.ndim)
+    chosen = parse_axes(axes, data.ndim)
     workers = parse_threads(threads)
     coefficients = np.empty((levels + 1, *data.shape), data.dtype)
     if data.size == 0:
@@ -121,9 +122,18 @@ def atrous_transform(
 
 
 def _transform(
-    x: np.ndarray, coefficients: np.ndarray, taps: np.ndarray, mode: str, axes: tuple[int, ...], threads: int
+    x: np.ndarray,
+    coefficients: np.ndarray,
+    taps: np.ndarray,
+    mode: str,
+    axes: tuple[int, ...],
+    threads: int,
+    distances: Sequence[Sequence[int]] | None = None,
 ) -> None:
-    """Fill `coefficients`. Smoothed planes take turns in the last one and in a spare, so that the last stays there."""
+    """Fill `coefficients`. Smoothed planes take turns in the last one and in a spare, so that the last stays there.
+
+    `distances` of the taps, per level and axis, are powers of 2 unless given.
+    """
     from fastdil.kernels.atrous import smoothing_passes
 
     levels, weights = len(coefficients) - 1, _weights(taps)
@@ -131,7 +141,10 @@ def _transform(
     before = x.ctypes.data
     with borrowed(x.nbytes if levels > 1 else 0) as spare, borrowed(x.nbytes if len(axes) > 1 else 0) as between:
         for level in range(levels):
-            dilations = tuple(_dilation(level, x.shape[axis], mode) for axis in axes)
+            if distances is None:
+                dilations = tuple(tap_distance(level, x.shape[axis], mode) for axis in axes)
+            else:
+                dilations = tuple(distances[level])
             passes = smoothing_passes(x.shape, x.dtype, axes, dilations, len(taps), mode, threads)
             smoothed = planes[-1] if (levels - level) % 2 else spare
             source = before
@@ -144,12 +157,25 @@ def _transform(
             before = smoothed
 
 
+def one_level(
+    x: np.ndarray, distances: Sequence[int], *, scaling: Any, boundary: str, axes: tuple[int, ...], threads: int
+) -> np.ndarray:
+    """Detail and smoothed plane, ``(2, *x.shape)``, of one level with the given tap distance along each of `axes`.
+
+    `x` is floating and C-contiguous, and the axes ascend.
+    """
+    planes = np.empty((2, *x.shape), x.dtype)
+    if x.size:
+        _transform(_real(x), _real(planes), parse_scaling(scaling, x.real.dtype), boundary, axes, threads, [distances])
+    return planes
+
+
 def _weights(taps: np.ndarray) -> np.ndarray:
     """What the kernel reads: the sum of the taps, then the taps without the one at the centre."""
     return np.insert(np.delete(taps, len(taps) // 2), 0, math.fsum(taps.tolist())).astype(taps.dtype)
 
 
-def _dilation(level: int, size: int, mode: str) -> int:
+def tap_distance(level: int, size: int, mode: str) -> int:
     """``2**level``, or a smaller distance at which the same samples stand beyond the edges."""
     distance = 2**level
     if mode in ("zeros", "replicate"):
@@ -340,8 +366,8 @@ def _plane_sigmas(planes: np.ndarray, sigma: Any, scaling: Any, axes: Any) -> np
 
 
 def _noise_gains(planes: np.ndarray, scaling: Any, axes: Any) -> np.ndarray:
-    taps = _parse_scaling(scaling)
-    return noise_gains(taps, len(planes) - 1, len(_parse_axes(axes, planes.ndim - 1)))
+    taps = parse_scaling(scaling)
+    return noise_gains(taps, len(planes) - 1, len(parse_axes(axes, planes.ndim - 1)))
 
 
 def noise_gains(taps: np.ndarray, levels: int, axes: int) -> np.ndarray:
@@ -396,7 +422,7 @@ def _real(array: np.ndarray) -> np.ndarray:
     return array.view(array.real.dtype).reshape(*array.shape, 2) if array.dtype.kind == "c" else array
 
 
-def _parse_scaling(scaling: Any, dtype: Any = np.float64) -> np.ndarray:
+def parse_scaling(scaling: Any, dtype: Any = np.float64) -> np.ndarray:
     """The taps in `dtype`."""
     if isinstance(scaling, str):
         return np.array(_SCALINGS[one_of("scaling", scaling, tuple(_SCALINGS))], dtype)
@@ -411,7 +437,7 @@ def _parse_scaling(scaling: Any, dtype: Any = np.float64) -> np.ndarray:
     return used
 
 
-def _parse_axes(axes: Any, ndim: int) -> tuple[int, ...]:
+def parse_axes(axes: Any, ndim: int) -> tuple[int, ...]:
     """Ascending, counted from the front."""
     if axes is None:
         return tuple(range(ndim))
