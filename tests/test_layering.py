@@ -12,16 +12,9 @@ PACKAGE = ROOT / "fastdil"
 
 #: First part of a module's name inside the package -> its floor.
 FLOORS = {
-<<<<<<< HEAD
-    **dict.fromkeys(("", "cli", "__main__"), 6),
-    **dict.fromkeys(("functional", "signals", "streaming", "wavelets", "banks", "rocket"), 5),
-    **dict.fromkeys(("plans", "signal_layout"), 4),
-=======
     **dict.fromkeys(("", "cli", "__main__", "blocks", "dask", "overlap"), 6),
-    **dict.fromkeys(("functional", "partition", "signals", "wavelets"), 5),
-    "plans": 4,
-    "signal_layout": 4,
->>>>>>> bigdata
+    **dict.fromkeys(("functional", "partition", "signals", "streaming", "wavelets", "banks", "rocket"), 5),
+    **dict.fromkeys(("plans", "signal_layout"), 4),
     "dispatch": 3,
     "algorithms": 2,
     "kernels": 1,
@@ -105,21 +98,14 @@ def test_only_intrinsics_import_llvmlite(path):
 
 @pytest.mark.parametrize("path", MODULES, ids=module_name)
 def test_dependencies_are_the_declared_ones(path):
-<<<<<<< HEAD
-    """Optional ones: Pillow belongs to the command line alone, Matplotlib to the pictures of the theory."""
+    """Optional ones belong to one place each: Pillow to the command line, Matplotlib to the theory's pictures, dask."""
     allowed = {"fastdil", "numpy", "numba", "scipy", "llvmlite", *sys.stdlib_module_names}
     if part(module_name(path)) == "cli":
         allowed.add("PIL")
     if module_name(path) == "fastdil.theory.plots":
         allowed.add("matplotlib")
-=======
-    """Optional ones belong to one place each: Pillow (images) to the command line, dask to its modules."""
-    allowed = {"fastdil", "numpy", "numba", "scipy", "llvmlite", *sys.stdlib_module_names}
-    if part(module_name(path)) == "cli":
-        allowed.add("PIL")
     if part(module_name(path)) in ("dask", "overlap"):
         allowed.add("dask")
->>>>>>> bigdata
     assert {name.split(".")[0] for name in imports(path)} <= allowed
 
 

@@ -72,20 +72,12 @@ def _direct(group_in: int, taps: int, finite: bool) -> Iterator[Chain]:
 #: Method -> the chains of one output, from channels per group, taps, and whether all weights are finite.
 ORDERS: dict[str, Callable[[int, int, bool], Iterator[Chain]]] = {"im2col": _im2col, "direct": _direct}
 
-#: From so many taps on, `direct` may fold a signal with one output per group onto itself, by the signal's length.
-_FEWEST_FOLDED = 24
 
-
-def refusal(method: str, group_in: int, group_rows: int, taps: int) -> str | None:
-    """None, or why a method's sums depend on more than the samples that an output sees.
-
-    `group_rows` counts the real outputs per group.
-    """
-    if method not in ORDERS:
-        return f"its sums depend on the length of the signal, or it is not built for single samples; {list(ORDERS)} are"
-    if method == "direct" and group_rows == 1 and taps >= _FEWEST_FOLDED:
-        return f"kernels of {_FEWEST_FOLDED} taps or more with one output per group are cut by the signal's length"
-    return None
+def refusal(method: str) -> str | None:
+    """None, or why a method's sums depend on more than the samples that an output sees."""
+    if method in ORDERS:
+        return None
+    return f"its sums depend on the length of the signal, or it is not built for single samples; {list(ORDERS)} are"
 
 
 def runs(chains: list[Chain]) -> np.ndarray:

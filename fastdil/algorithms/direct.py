@@ -282,11 +282,13 @@ class _FoldLayout(_Layout):
 def _fold(problem: Problem) -> tuple[tuple[int, int], int] | None:
     """Register tile and taps of a line for a signal that is worth folding, or None.
 
-    Among the numbers of taps that fit a chain, the one that wastes the fewest lanes and the fewest lines.
+    Among the numbers of taps that divide a chain, the one that wastes the fewest lanes and the fewest lines. Chains are
+    then the same as without folding, so that sums do not depend on the length of the signal.
     """
     taps, step, outputs = problem.kernel[2], problem.dilation[2], problem.out_size[2]
     is_signal = problem.kernel[:2] == problem.out_size[:2] == (1, 1)
-    if not is_signal or problem.group_out * problem.unit > 1 or problem.stride[2] > 1 or taps < _FEWEST_FOLDED:
+    is_alone = problem.group_in == problem.group_out * problem.unit == 1
+    if not is_signal or not is_alone or problem.stride[2] > 1 or taps < _FEWEST_FOLDED:
         return None
     vector_bytes = machine().vector_bytes
     rows, width = (4, 4) if vector_bytes == 64 else (2, 4)
@@ -298,7 +300,7 @@ def _fold(problem: Problem) -> tuple[tuple[int, int], int] | None:
         tails = -(-outputs // (rows * fold)) * rows * fold / outputs
         return lanes * tails * (1 + (rows - 1) / lines / rows)
 
-    candidates = [m for m in range(1, CHAIN_TERMS + 1) if -(-taps // m) >= rows]
+    candidates = [m for m in range(1, CHAIN_TERMS + 1) if CHAIN_TERMS % m == 0 and -(-taps // m) >= rows]
     best = min(candidates, key=waste)
     return ((rows, width), best) if waste(best) <= _MOST_WASTE else None
 

@@ -5,7 +5,8 @@ of a register tile. Tap ``a * m + b`` of row r then reads line ``r + a`` at tap 
 (`fastdil.kernels.planes`), and each vector of samples serves all rows of the tile instead of one: unaligned loads bound
 such kernels otherwise.
 
-At the ends of the signal, the lines of a tile are first laid out as the padding mode continues them.
+At the ends of the signal, the lines of a tile are first laid out as the padding mode continues them. Chains are those
+of `fastdil.kernels.stencil` on one channel, so that both give the same bits.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from fastdil.kernels.driver import KERNEL_ARGUMENTS
 from fastdil.kernels.geometry import (
     DW,
     GEOMETRY,
-    GROUP_IN,
     GROUPS,
     KW,
     LW,
@@ -54,30 +54,23 @@ FIELDS = 15
 
 
 @helper
-def fill_folded_lines(params, table, lines, fold):
-    """List where the lines of each channel stand, behind the first sample of a tile."""
-    for channel in range(load_i64(params, GROUP_IN)):
-        for line in range(lines):
-            store_i64(table, channel * lines + line, channel * load_i64(params, XC) + line * fold)
-
-
-@helper
 def fill_folded_segments(kind, lanes, size, params, scratch, source, first_output, lines, fold):
     """Lay out the lines of the tile at `first_output` as the padding mode continues them."""
-    segments, segment_table = scratch + load_i64(params, SEGMENTS), scratch + load_i64(params, SEGMENT_TABLE)
-    columns, no_rows = scratch + load_i64(params, COLUMNS), scratch + load_i64(params, NO_ROWS)
-    length = load_i64(params, SEGMENT)
+    segments, columns = scratch + load_i64(params, SEGMENTS), scratch + load_i64(params, COLUMNS)
+    no_rows, length = scratch + load_i64(params, NO_ROWS), load_i64(params, SEGMENT)
     fill_constant(no_rows, lanes, 0)
     for line in range(lines):
         fill_columns(params, columns, first_output + line * fold, length, 0)
-        for channel in range(load_i64(params, GROUP_IN)):
-            place = (channel * lines + line) * length
-            at = source + channel * load_i64(params, XC) * size
-            for first in range(0, length, lanes):
-                gather_vectors(
-                    kind, lanes, segments + (place + first) * size, 0, at, 0, 1, no_rows, columns + first * 8
-                )
-            store_i64(segment_table, channel * lines + line, place)
+        for first in range(0, length, lanes):
+            target = segments + (line * length + first) * size
+            gather_vectors(kind, lanes, target, 0, source, 0, 1, no_rows, columns + first * 8)
+
+
+@helper
+def fill_steps(table, count, step):
+    """The integers 0, `step`, ...: where lines stand that are `step` samples apart."""
+    for index in range(count):
+        store_i64(table, index, index * step)
 
 
 @helper
@@ -93,7 +86,7 @@ def folded_tile(kind, lanes, rows, width, size, params, scratch, source, weights
         fill_folded_segments(kind, lanes, size, params, scratch, source, first_output, lines, fold)
         table, start = scratch + load_i64(params, SEGMENT_TABLE), scratch + load_i64(params, SEGMENTS)
     plane_tile(
-        kind, lanes, rows, width, 0, 0, table, load_i64(params, GROUP_IN), heights, fold_taps,
+        kind, lanes, rows, width, 0, 0, table, 1, heights, fold_taps,
         all_taps - (heights - 1) * fold_taps, scratch + load_i64(params, CLOSES), start, step, weights, fold_taps,
         all_taps, 0, tile, tile + rows * width * lanes * size if load_i64(params, IS_LONG) else 0, 0,
     )  # fmt: skip
@@ -124,17 +117,17 @@ def _make_fold_kernel(kind: str, size: int, lanes: int, rows: int, width: int, n
     def folds(params, x, w, bias, out, scratch, task):
         stamp  # noqa: B018 - a closure cell in the cache key
         chunks, chunk_pixels, outputs = load_i64(params, CHUNKS), load_i64(params, CHUNK_PIXELS), load_i64(params, OW)
-        groups, group_in, taps = load_i64(params, GROUPS), load_i64(params, GROUP_IN), load_i64(params, KW)
-        fold_taps = load_i64(params, FOLD_TAPS)
+        groups, taps, fold_taps = load_i64(params, GROUPS), load_i64(params, KW), load_i64(params, FOLD_TAPS)
         fold, heights = fold_taps * load_i64(params, DW), (taps + fold_taps - 1) // fold_taps
         fill_closes(scratch + load_i64(params, CLOSES), heights, CHAIN_TERMS // fold_taps)
-        fill_folded_lines(params, scratch + load_i64(params, TABLE), heights + rows - 1, fold)
+        fill_steps(scratch + load_i64(params, TABLE), heights + rows - 1, fold)
+        fill_steps(scratch + load_i64(params, SEGMENT_TABLE), heights + rows - 1, load_i64(params, SEGMENT))
         first_unit = task * load_i64(params, TASK_UNITS)
         for index in range(first_unit, min(first_unit + load_i64(params, TASK_UNITS), load_i64(params, UNITS))):
             plane = index // chunks
             group, sample = plane % groups, plane // groups
-            source = x + (sample * load_i64(params, XN) + group * group_in * load_i64(params, XC)) * size
-            weights, target = w + group * group_in * taps * size, out + plane * outputs * size
+            source = x + (sample * load_i64(params, XN) + group * load_i64(params, XC)) * size
+            weights, target = w + group * taps * size, out + plane * outputs * size
             begin = index % chunks * chunk_pixels
             for base in range(begin, min(begin + chunk_pixels, outputs), rows * fold):
                 for column in range(0, min(fold, outputs - base), strip):
@@ -159,10 +152,10 @@ def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int, rows: int, 
     """Write chains and the byte offsets of the scratch memory's parts into `params`; returns its size per worker."""
     lanes, size = lanes_of(kind, vector_bytes), int(kind[1:]) // 8
     strip, taps, fold_taps = width * lanes, int(params[KW]), int(params[FOLD_TAPS])
-    sheets, heights = int(params[GROUP_IN]), -(-taps // fold_taps)
-    lines = sheets * (heights + rows - 1)
+    heights = -(-taps // fold_taps)
+    lines = heights + rows - 1
     segment = -(-(strip + (fold_taps - 1) * int(params[DW])) // lanes) * lanes
-    chains = sheets * -(-heights // (CHAIN_TERMS // fold_taps))
+    chains = -(-heights // (CHAIN_TERMS // fold_taps))
     params[IS_LONG], params[SEGMENT] = int(chains > PLAIN_CHAINS and kind[0] == "f"), segment
     parts = (
         (TABLE, lines * 8),

@@ -339,9 +339,8 @@ def _rebuilt(w, bias, dilation, groups, activation, dtype, method, batch, thread
 
 def _method(problem: Problem, method: str, threads: int) -> str:
     """The method whose order of summation a stream follows."""
-    rows = problem.group_out * problem.unit
     if parse_method(method) != "auto":
-        reason = chains.refusal(method, problem.group_in, rows, problem.taps)
+        reason = chains.refusal(method)
         if reason is not None:
             raise bad_value("method", method, f"one that a stream can follow: {reason}")
         return method if problem.is_empty else choose(problem, method, threads)[0].name
@@ -352,5 +351,5 @@ def _method(problem: Problem, method: str, threads: int) -> str:
         chains.ORDERS["im2col"](*sizes)
     ):
         names.append("direct")
-    names = [name for name in names if chains.refusal(name, problem.group_in, rows, problem.taps) is None]
+    names = [name for name in names if chains.refusal(name) is None]
     return names[-1] if names else "im2col"
