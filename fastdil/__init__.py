@@ -26,6 +26,9 @@ _HOME = {
     "correlate": "signals",
     "plan": "plans",
     "Plan": "plans",
+    "Stream": "streaming",
+    "StreamBlock": "streaming",
+    "StreamStack": "streaming",
     "Explanation": "dispatch",
     "methods": "algorithms",
     "machine": "hardware",
@@ -35,6 +38,8 @@ _HOME = {
     "inverse_atrous_transform": "wavelets",
     "atrous_noise": "wavelets",
     "atrous_threshold": "wavelets",
+    "MiniRocket": "rocket",
+    "filter_bank": "banks",
 }
 
 #: Packages inside this one that are loaded when first used.
@@ -60,10 +65,13 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from fastdil import theory
     from fastdil.algorithms import methods
+    from fastdil.banks import filter_bank
     from fastdil.dispatch import Explanation
     from fastdil.functional import conv, conv1d, conv2d, conv3d, explain, warmup
     from fastdil.hardware import Machine, machine
     from fastdil.plans import Plan, plan
     from fastdil.problem import Problem
+    from fastdil.rocket import MiniRocket
     from fastdil.signals import convolve, correlate
+    from fastdil.streaming import Stream, StreamBlock, StreamStack
     from fastdil.wavelets import atrous_noise, atrous_threshold, atrous_transform, inverse_atrous_transform

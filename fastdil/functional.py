@@ -13,6 +13,8 @@ from fastdil.problem import ConvSpec, Problem, as_dtype
 
 #: Runners of recent calls, so that a repeated call pays neither for validation nor for choosing.
 _runners = BoundedCache(256)
+#: Types of arguments whose equal values mean the same.
+_PLAIN = frozenset((int, str, type(None)))
 
 
 def conv(
@@ -202,8 +204,10 @@ def _convolve(
     if bias is not None and type(bias) is not np.ndarray:
         bias = plans.as_array("bias", bias)
     arrays = (x.shape, x.strides, x.dtype, w.shape, w.dtype, None if bias is None else (bias.shape, bias.dtype))
-    numbers = (_key(stride), _key(padding), _key(dilation), _key(groups), _key(threads))
-    key = (rank, arrays, numbers, _key(padding_mode), _key(activation), _key(precision), _key(method))
+    settings = (stride, padding, dilation, groups, threads, padding_mode, activation, precision, method)
+    if not _PLAIN.issuperset(map(type, settings)):
+        settings = tuple(map(_key, settings))
+    key = (rank, arrays, settings)
     runner = _runners.get(key)
     if runner is None or not x.flags.aligned:
         words = {"padding_mode": padding_mode, "activation": activation, "precision": precision}
@@ -211,21 +215,21 @@ def _convolve(
             w.shape, rank=rank, stride=stride, padding=padding, dilation=dilation, groups=groups, **words
         )
         x, runner = _new_runner(spec, key, x, w, bias, parse_method(method), parse_threads(threads))
-    elif x.dtype is not runner.problem.dtype and (x.dtype != runner.problem.dtype or not x.dtype.isnative):
-        x = np.array(x, runner.problem.dtype, order="C")
+    elif x.dtype is not runner.dtype:
+        x = plans.native(x, runner.dtype)
     problem = runner.problem
     shape = problem.out_shape if x.ndim == problem.rank + 2 else problem.out_shape[1:]
     if out is not None:
         plans.check_out(out, shape, runner.result_dtype, (given, w, bias))
-    packed = np.ascontiguousarray(w, problem.dtype)
+    weights = plans.packable(w, runner.dtype)
     if bias is not None:
-        bias = np.ascontiguousarray(bias, problem.dtype)
-    return plans.apply(runner, x, lambda algorithm: algorithm.prepare(problem, packed), bias, shape, out)
+        bias = plans.packable(bias, runner.dtype)
+    return plans.apply(runner, x, lambda algorithm: algorithm.prepare(problem, weights), bias, shape, out)
 
 
 def _key(value):
     """A hashable stand-in in which 1, 1.0 and True differ."""
-    return value if type(value) is int or type(value) is str or value is None else (repr(value),)
+    return value if type(value) in _PLAIN else (repr(value),)
 
 
 def _new_runner(spec, key, x, w, bias, method, threads):

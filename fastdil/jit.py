@@ -64,10 +64,10 @@ def _compile(decorator: Callable[..., Any], function: Callable, name: str, signa
         return _compiled[name]
 
 
-def _integers(count: int) -> Any:
+def _integers(count: int, result: Any = None) -> Any:
     from numba import types
 
-    return types.void(*(types.int64,) * count)
+    return (result or types.void)(*(types.int64,) * count)
 
 
 def helper(function: Callable) -> Callable:
@@ -90,6 +90,13 @@ def callback(function: Callable, name: str, arguments: int) -> Any:
     import numba
 
     return _compile(numba.cfunc, function, name, _integers(arguments), error_model="numpy")
+
+
+def serial(function: Callable, name: str, arguments: int, *, has_result: bool = False) -> Any:
+    """Compile a function of 64-bit integers, and perhaps to one, that Python calls; it lets go of the GIL."""
+    from numba import types
+
+    return typed(function, name, _integers(arguments, types.int64 if has_result else types.void))
 
 
 def parallel(function: Callable, name: str, arguments: int) -> Any:

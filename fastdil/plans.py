@@ -25,6 +25,8 @@ from fastdil.problem import ConvSpec, Problem, as_dtype, result_dtypes
 
 #: Steps spent on proving that two arrays do not overlap; interleaved views of one array need few.
 _OVERLAP_WORK = 10_000
+#: NumPy's flags C_CONTIGUOUS and ALIGNED.
+_PACKABLE = 0x0001 | 0x0100
 #: Shapes and layouts whose decisions one plan remembers.
 _MOST_RUNNERS = 64
 
@@ -39,21 +41,22 @@ class Runner:
         self.problem, self.result_dtype = problem, result_dtype
         self.threads = granted_threads(problem, threads)
         self.x_strides = (*x_strides[:2], *(0,) * (5 - len(x_strides)), *x_strides[2:])
+        # Worked out here because each would cost a tenth of a microsecond or more per call.
+        self.dtype, self.is_rounded = problem.dtype, problem.dtype != result_dtype
+        self.is_empty = problem.is_empty
         self.algorithms: tuple[Algorithm, ...] = ()
-        self._calls = []
-        if problem.is_empty:
-            if method != "auto":
-                parse_method(method)
-            return
-        self.algorithms = choose(problem, method, self.threads)
-        self._calls = [a.bind(problem, self.x_strides, True, self.threads) for a in self.algorithms]
+        if self.is_empty and method != "auto":
+            parse_method(method)
+        if not self.is_empty:
+            self.algorithms = choose(problem, method, self.threads)
+        self._calls = tuple((a, a.bind(problem, self.x_strides, True, self.threads)) for a in self.algorithms)
 
     def run(self, x: np.ndarray, weights_for, bias: np.ndarray | None, out: np.ndarray) -> None:
         """Compute into the C-contiguous `out`; `weights_for(algorithm)` gives packed weights."""
-        if self.problem.is_empty:
+        if self.is_empty:
             _bias_only(self.problem, bias, out)
             return
-        for algorithm, call in zip(self.algorithms, self._calls, strict=True):
+        for algorithm, call in self._calls:
             weights: Weights = weights_for(algorithm)
             if not weights.finite:
                 call = algorithm.bind(self.problem, self.x_strides, False, self.threads)
@@ -98,6 +101,16 @@ def readable(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
         if not any(stride % real for stride in x.strides):
             return x
     return np.array(x, dtype, order="C")
+
+
+def native(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """`x` in `dtype` and this machine's byte order: `x` itself, or a contiguous copy."""
+    return x if x.dtype == dtype and x.dtype.isnative else np.array(x, dtype, order="C")
+
+
+def packable(w: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """`w` itself if it is aligned, C-contiguous and in `dtype`, else a copy that is."""
+    return w if w.dtype is dtype and w.flags.num & _PACKABLE == _PACKABLE else np.require(w, dtype, ["C", "A"])
 
 
 def check_bias(bias: object, outputs: int) -> np.ndarray | None:
@@ -145,8 +158,8 @@ def apply(
     out: np.ndarray | None,
 ) -> np.ndarray:
     """Run into `out`, or into a new array; through a temporary where `out` is not laid out like one."""
-    dtype = runner.problem.dtype
-    if out is None and dtype == runner.result_dtype:
+    dtype = runner.dtype
+    if out is None and not runner.is_rounded:
         result = np.empty(shape, dtype)
         runner.run(x, weights_for, bias, result)
         return result
@@ -238,13 +251,12 @@ class Plan:
             x, runner, is_lasting = new_runner(self._spec, as_array("x", x), *args)
             if is_lasting:
                 self._runners.put(key, runner)
-        elif x.dtype != runner.problem.dtype or not x.dtype.isnative:
-            x = np.array(x, runner.problem.dtype, order="C")
-        dtype = runner.problem.dtype
+        elif x.dtype is not runner.dtype:
+            x = native(x, runner.dtype)
         shape = runner.problem.out_shape if x.ndim == self._spec.rank + 2 else runner.problem.out_shape[1:]
         if out is not None:
             check_out(out, shape, runner.result_dtype, (given,))
-        bias = None if self._bias is None else self._converted("bias", dtype)
+        bias = None if self._bias is None else self._converted("bias", runner.dtype)
         return apply(runner, x, lambda algorithm: self._packed(algorithm, runner.problem), bias, shape, out)
 
     def _converted(self, name: str, dtype: np.dtype) -> np.ndarray:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import NamedTuple
 
@@ -351,6 +351,14 @@ class Problem:
         if len(x_shape) == parsed.rank + 1:
             x_shape = (1, *x_shape)
         return parsed.problem(x_shape, result_dtypes(as_dtype(dtype))[0], has_bias)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        """Worked out once: problems are looked up on every call."""
+        return hash(tuple(getattr(self, field.name) for field in fields(self)))
 
     @cached_property
     def effective_kernel(self) -> Triple:

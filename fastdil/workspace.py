@@ -13,6 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from fastdil.addresses import address_of
 from fastdil.hardware import positive_from_environment
 
 #: Alignment of every buffer: one cache line, and one AVX-512 vector.
@@ -27,6 +28,35 @@ def limit_bytes() -> int:
     return (positive_from_environment("FASTDIL_WORKSPACE_MIB") or 64) << 20
 
 
+def take(size: int) -> np.ndarray:
+    """A buffer with room for `size` aligned bytes; hand it to `give_back` when done, whatever happens."""
+    # list.pop and list.append are atomic, so threads need no lock; a lost buffer is only allocated anew.
+    try:
+        buffer = _idle.pop()
+        if buffer.size >= size + ALIGNMENT:
+            return buffer
+    except IndexError:
+        pass
+    return np.empty(size + ALIGNMENT, np.uint8)
+
+
+def aligned_address(buffer: np.ndarray) -> int:
+    """The first aligned address in a buffer from `take`.
+
+    Examples
+    --------
+    >>> aligned_address(take(1000)) % ALIGNMENT
+    0
+    """
+    return -(-address_of(buffer) // ALIGNMENT) * ALIGNMENT
+
+
+def give_back(buffer: np.ndarray) -> None:
+    """Keep a buffer for the next `take`, unless more than the limit would then be kept."""
+    if buffer.size + (sum(kept.size for kept in _idle[:]) if _idle else 0) <= limit_bytes():
+        _idle.append(buffer)
+
+
 @contextmanager
 def borrowed(size: int) -> Iterator[int]:
     """The address of an aligned buffer of at least `size` bytes, for the length of the ``with`` block.
@@ -37,18 +67,11 @@ def borrowed(size: int) -> Iterator[int]:
     ...     address % ALIGNMENT
     0
     """
-    # list.pop and list.append are atomic, so threads need no lock; a lost buffer is only allocated anew.
+    buffer = take(size)
     try:
-        buffer = _idle.pop()
-    except IndexError:
-        buffer = None
-    if buffer is None or buffer.size < size + ALIGNMENT:
-        buffer = np.empty(size + ALIGNMENT, np.uint8)
-    try:
-        yield -(-buffer.ctypes.data // ALIGNMENT) * ALIGNMENT
+        yield aligned_address(buffer)
     finally:
-        if sum(kept.size for kept in _idle[:]) + buffer.size <= limit_bytes():
-            _idle.append(buffer)
+        give_back(buffer)
 
 
 def release() -> None:

@@ -1,6 +1,9 @@
-"""Run one method over the grid with every array against an unmapped page.
+"""Run one method over a list of cases with every array against an unmapped page.
 
-Called as ``child_guard.py METHOD DTYPE...``. The case in progress is printed first, so that a crash names it.
+Called as ``child_guard.py LIST METHOD DTYPE...``, with the name of a list in `LISTS`. Each case runs twice: once with
+input, weights, bias and output ending at unmapped pages, on small integers, where results must be exact; once with
+all of them beginning there, on random numbers or an integer type's whole range. The case in progress is printed first,
+so that a crash names it.
 """
 
 from __future__ import annotations
@@ -43,33 +46,47 @@ class Guarded:
         return np.ndarray(shape, dtype, buffer=(ctypes.c_char * size).from_address(address))
 
 
-def main(method: str, *dtypes: str) -> None:
-    """All cases of the sample in every dtype, arrays at either end."""
-    largest = 1 << 22
-    memory = [Guarded(largest) for _ in range(4)]
+LISTS = {
+    "sample": (*grid.SAMPLE, *(case for case in grid.CASES if case.group in ("width", "large"))),
+    "tails": grid.TAILS,
+    # One or two outputs per group have a register tile for each width: too many to compile for every element kind.
+    "few": tuple(case for case in grid.TAILS if case.w_shape[0] // case.groups > 2),
+}
+#: Bytes of the largest array.
+LARGEST = 1 << 22
+
+
+def run(memory: list[Guarded], case: grid.Case, method: str, dtype: str, at_end: bool) -> bool:
+    """One case at one end of its pages; False if its output is too large for them."""
+    numbers = "normal" if np.dtype(dtype).kind in "fc" else "full"
+    arrays = grid.data(case, dtype, "small" if at_end else numbers)
+    truth = naive.conv(*arrays, **case.args)
+    if truth.nbytes > LARGEST:
+        return False
+    guarded = []
+    for pages, array in zip(memory, (*arrays, np.full(truth.shape, 7)), strict=True):
+        view = pages.array(array.shape, dtype, at_end)
+        view[...] = array
+        guarded.append(view)
+    print(case, dtype, "at the end" if at_end else "at the start", flush=True)
+    x, w, bias, out = guarded
+    fastdil.conv(x, w, bias, method=method, out=out, **case.args)
+    if method in checks.TRANSFORMS or (numbers == "normal" and not at_end):
+        checks.assert_within(out, truth, naive.bound(dtype, *arrays, **case.args))
+    else:
+        np.testing.assert_array_equal(out, truth)
+    return True
+
+
+def main(cases: str, method: str, *dtypes: str) -> None:
+    """All cases of a list in every dtype, arrays at either end."""
+    memory = [Guarded(LARGEST) for _ in range(4)]
     ran = 0
     for dtype in dtypes:
-        for case in (*grid.SAMPLE, *(c for c in grid.CASES if c.group in ("width", "large"))):
-            arrays = grid.data(case, dtype, "small")
-            truth = naive.conv(*arrays, **case.args)
-            if checks.may_refuse(method, dtype, case.stride) or truth.nbytes > largest:
-                continue
-            for at_end in (True, False):
-                guarded = []
-                for pages, array in zip(memory, (*arrays, truth.astype(dtype)), strict=True):
-                    view = pages.array(array.shape, dtype, at_end)
-                    view[...] = array
-                    guarded.append(view)
-                print(case, dtype, "at the end" if at_end else "at the start", flush=True)
-                x, w, bias, out = guarded
-                out[...] = 7
-                fastdil.conv(x, w, bias, method=method, out=out, **case.args)
-                if method in checks.TRANSFORMS:
-                    checks.assert_within(out, truth, naive.bound(dtype, *arrays, **case.args))
-                else:
-                    np.testing.assert_array_equal(out, truth)
-                ran += 1
-    assert ran > 100
+        for case in LISTS[cases]:
+            if not checks.may_refuse(method, dtype, case.stride):
+                ran += sum(run(memory, case, method, dtype, at_end) for at_end in (True, False))
+    assert ran >= len(LISTS[cases]) * len(dtypes)  # transforms refuse strides, and large outputs have no room
 
 
 if __name__ == "__main__":

@@ -340,6 +340,32 @@ SAMPLE = tuple(
 )
 
 
+def _tails():
+    """Outputs below, at and above multiples of every tile (16 to 128 samples wide), each way that a row can end."""
+    for n in (1, 3, 4, 5, 8, 15, 16, 17, 33, 48, 63, 64, 65, 97, 129):
+        yield Case("tail", (1, 2, n + 4), (n % 3 + 1, 2, 3), dilation=2)
+        yield Case("tail", (1, 2, 2 * n + 1), (4 + n % 5, 2, 3), stride=2, padding=1)
+        yield Case("tail", (1, 1, 7, n), (1, 1, 5, 3), padding=(2, 1))
+    for mode in MODES:
+        for n in (5, 16, 33):
+            yield Case("tail", (1, 2, n), (9, 2, 3), padding=7, dilation=4, padding_mode=mode)
+        yield Case("tail", (1, 1, 6, 31), (1, 1, 3, 3), padding=3, dilation=3, padding_mode=mode)
+        yield Case("tail", (2, 3, 6, 17), (2, 3, 3, 3), stride=(1, 2), padding=2, dilation=2, padding_mode=mode)
+    for d in (4, 8, 15, 16):  # bands of outputs that see one, two or three taps of an axis
+        yield Case("tail", (1, 3, 16, 17), (9, 3, 3, 3), padding=d, dilation=d)
+        yield Case("tail", (2, 1, 16, 17), (1, 1, 3, 3), padding=d, dilation=d)
+        yield Case("tail", (1, 3, 7, 33), (3, 3, 2, 3), padding=(0, d), dilation=(3, d))
+    for g in (3, 4):
+        yield Case("tail", (1, g, 9, 33), (g, 1, 7, 7), padding=6, dilation=2, groups=g)
+        yield Case("tail", (2, 2 * g, 33), (3 * g, 2, 3), stride=3, padding=4, groups=g)
+    yield Case("tail", (1, 50, 17), (9, 50, 3), padding=1)
+    yield Case("tail", (1, 2, 3, 4, 17), (9, 2, 3, 3, 3), padding=2, dilation=2)
+
+
+#: Where tiles, rows and bands of taps end: for runs under every instruction set and element kind.
+TAILS = tuple(_tails())
+
+
 def data(case: Case, dtype, kind: str = "normal", seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Input, weights and bias of a case.
 

@@ -53,7 +53,7 @@ def small_demo(capsys, *arguments) -> str:
 # ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["explain"], ["info"]])
+@pytest.mark.parametrize("command", [[], ["demo"], ["explain"], ["design"], ["analyse"], ["info"]])
 def test_help_has_examples_and_succeeds(capsys, command):
     assert main([*command, "--help"]) == 0
     captured = capsys.readouterr()
@@ -76,7 +76,7 @@ def test_help_imports_no_library():
 @pytest.mark.parametrize(
     ("arguments", "names"),
     [
-        ([], "expected a command: demo, explain or info"),
+        ([], "expected a command: demo, explain, design, analyse or info"),
         (["convolve"], "'convolve'"),
         (["demo", "--repeat", "0"], "--repeat: expected an integer >= 1, not '0'"),
         (["demo", "--threads", "two"], "--threads: expected an integer >= 1, not 'two'"),
@@ -146,7 +146,8 @@ def test_info(capsys):
     assert main(["info"]) == 0
     output = capsys.readouterr().out
     machine = fastdil.machine()
-    for expected in (fastdil.__version__, machine.isa, machine.cpu, "numba", "scipy", "NUMBA_CACHE_DIR"):
+    assert "not measured" not in output
+    for expected in ("GFLOP/s", fastdil.__version__, machine.isa, machine.cpu, "numba", "scipy", "NUMBA_CACHE_DIR"):
         assert expected in output
 
 

@@ -13,13 +13,25 @@ PACKAGE = ROOT / "fastdil"
 #: First part of a module's name inside the package -> its floor.
 FLOORS = {
     **dict.fromkeys(("", "cli", "__main__"), 6),
-    **dict.fromkeys(("functional", "signals", "wavelets"), 5),
+    **dict.fromkeys(("functional", "signals", "streaming", "wavelets", "banks", "rocket"), 5),
     **dict.fromkeys(("plans", "signal_layout"), 4),
     "dispatch": 3,
     "algorithms": 2,
     "kernels": 1,
     **dict.fromkeys(
-        ("problem", "padding", "hardware", "jit", "cache", "costmodel", "errors", "workspace", "_version"), 0
+        (
+            "problem",
+            "padding",
+            "hardware",
+            "jit",
+            "addresses",
+            "cache",
+            "costmodel",
+            "errors",
+            "workspace",
+            "_version",
+        ),
+        0,
     ),
     "theory": 5.5,  # beside the engine: above it only to run a stack and measure
 }
@@ -86,10 +98,12 @@ def test_only_intrinsics_import_llvmlite(path):
 
 @pytest.mark.parametrize("path", MODULES, ids=module_name)
 def test_dependencies_are_the_declared_ones(path):
-    """Optional ones (Pillow for images) belong to the command line alone."""
+    """Optional ones: Pillow belongs to the command line alone, Matplotlib to the pictures of the theory."""
     allowed = {"fastdil", "numpy", "numba", "scipy", "llvmlite", *sys.stdlib_module_names}
     if part(module_name(path)) == "cli":
         allowed.add("PIL")
+    if module_name(path) == "fastdil.theory.plots":
+        allowed.add("matplotlib")
     assert {name.split(".")[0] for name in imports(path)} <= allowed
 
 

@@ -11,6 +11,8 @@ import pytest
 from checks import TESTS, run_child
 
 LAYERS = ("omp", "workqueue", "tbb")
+#: One dtype for each integer element kind: signed and unsigned ones share their kernels.
+INTEGERS = ("int8", "uint16", "int32", "uint64")
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 
@@ -78,10 +80,13 @@ def test_narrower_vectors(isa):
     assert run_child("child_calls.py", "plain", env={"FASTDIL_ISA": isa}).stdout == "ok\n"
 
 
+@pytest.mark.parametrize("cases", ["tails", "few"])
 @pytest.mark.parametrize("method", ["direct", "im2col"])
-@pytest.mark.parametrize("isa", ["avx2", "generic"])
-def test_narrower_vectors_stay_inside_their_arrays(isa, method):
-    run_child("child_guard.py", method, "float32", env={"FASTDIL_ISA": isa})
+@pytest.mark.parametrize("isa", ["avx512", "avx2", "generic"])
+def test_every_instruction_set_and_element_kind(isa, method, cases):
+    """Right results, and nothing touched outside the arrays, where tiles, rows and tap bands end."""
+    dtypes = ("float32",) if cases == "tails" else ("float64", "complex64", "complex128", *INTEGERS)
+    run_child("child_guard.py", cases, method, *dtypes, env={"FASTDIL_ISA": isa}, timeout=500)
 
 
 def test_small_workspace():

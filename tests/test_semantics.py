@@ -241,6 +241,26 @@ def test_layout_does_not_change_a_bit(case, method):
 # ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("x_shape", "w_shape", "dilation"),
+    [((1, 1, 60, 150), (1, 1, 3, 3), 2), ((1, 2, 110, 170), (1, 2, 13, 9), 3), ((1, 1, 3000), (1, 1, 64), 8),
+     ((2, 3, 2500), (3, 1, 101), 5), ((1, 1, 4000), (1, 1, 700), 3)],
+)  # fmt: skip
+def test_direct_sums_do_not_depend_on_the_position(x_shape, w_shape, dilation, dtype):
+    """Where a group has one output: streams and blocks of larger data then give the same bits as one call."""
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal(x_shape).astype(dtype), rng.standard_normal(w_shape).astype(dtype)
+    arguments = {"dilation": dilation, "groups": w_shape[0], "method": "direct"}
+    whole = fastdil.conv(x, w, **arguments)
+    for shift in (1, 2, 3, 17, 40):
+        part = tuple([slice(None)] * 2 + [slice(shift, None)] * (x.ndim - 2))
+        np.testing.assert_array_equal(fastdil.conv(x[part], w, **arguments), whole[part])
+    padded = fastdil.conv(x, w, **arguments, padding=5)
+    inner = tuple([slice(None)] * 2 + [slice(5, -5)] * (x.ndim - 2))
+    np.testing.assert_array_equal(padded[inner], whole)
+
+
 @every_method
 @pytest.mark.parametrize("dtype", ["float32", "complex128", "int8"])
 @pytest.mark.parametrize("case", FILLED, ids=str)
@@ -261,4 +281,4 @@ def test_nothing_is_written_outside_out(case, dtype, method):
 @every_method
 def test_nothing_is_read_or_written_beyond_the_arrays(method):
     """Arrays that end, or begin, at an unmapped page: one sample too far ends the child process."""
-    run_child("child_guard.py", method, "float32", "float64", "int8")
+    run_child("child_guard.py", "sample", method, "float32", "float64", "int8")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -20,8 +19,7 @@ class Estimate(NamedTuple):
     error_bound: float  #: in units of eps times the largest conv(|x|, |w|)
 
 
-@dataclass(frozen=True)
-class Weights:
+class Weights(NamedTuple):
     """Weights as one algorithm wants them: prepared once, used for any batch and spatial size."""
 
     data: Any

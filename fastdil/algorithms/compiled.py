@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple
+
 import numpy as np
 
+from fastdil.addresses import address_of
+from fastdil.algorithms.base import Call, Weights
 from fastdil.hardware import machine
-from fastdil.kernels.driver import default_threads, execute
+from fastdil.kernels.driver import default_threads, launcher
+from fastdil.kernels.finite import count_nonfinite
 from fastdil.kernels.geometry import ELEMENT_KIND
 from fastdil.problem import Problem
+
+#: Element kind of the real numbers in floating-point weights, by NumPy's type character.
+_FLOAT_KIND = {"f": "f32", "d": "f64", "F": "f32", "D": "f64"}
 
 
 def element_kind(problem: Problem) -> str:
@@ -45,13 +55,23 @@ def activate(problem: Problem, out: np.ndarray) -> None:
         activation_callback(problem.activation, element_kind(problem)).ctypes(out.ctypes.data, out.size)
 
 
+def kernel_call(address: int, params: np.ndarray, skip: int, tasks: int, scratch_bytes: int, threads: int) -> Call:
+    """The bound call of a kernel that reads its input from `skip` bytes behind the first sample."""
+    launch = launcher(address, params, tasks, scratch_bytes, threads)
+
+    def call(x: np.ndarray, weights: Weights, bias: np.ndarray | None, out: np.ndarray) -> None:
+        at_bias = 0 if bias is None else address_of(bias)
+        launch(address_of(x) + skip, address_of(weights.data), at_bias, address_of(out))
+
+    return call
+
+
 def all_finite(w: np.ndarray) -> bool:
-    """True if no weight is Inf or NaN."""
+    """True if no weight of a C-contiguous array is Inf or NaN."""
     if w.dtype.kind in "iu":
         return True
-    with np.errstate(over="ignore", invalid="ignore"):
-        # A sum is four times faster than a test of each; if finite weights overflow it, nothing but time is lost.
-        return bool(np.isfinite(w.sum()))
+    reals = 2 * w.size if w.dtype.kind == "c" else w.size
+    return not count_nonfinite(_FLOAT_KIND[w.dtype.char])(address_of(w), reals)
 
 
 def pack_weights(problem: Problem, w: np.ndarray, rows: int, *, taps_first: bool) -> np.ndarray:
@@ -59,19 +79,33 @@ def pack_weights(problem: Problem, w: np.ndarray, rows: int, *, taps_first: bool
 
     A complex output is two rows, by real and by imaginary part; a last short block is filled with zeros.
     """
+    packing = _packing(problem, rows, taps_first)
+    packed = np.empty(packing.reals, packing.dtype)
+    packing.launch(0, address_of(w), 0, address_of(packed))
+    return packed
+
+
+class _Packing(NamedTuple):
+    """How the weights of one problem are packed."""
+
+    reals: int
+    dtype: np.dtype
+    launch: Callable[[int, int, int, int], None]
+
+
+@lru_cache(maxsize=256)  # functional calls pack their weights each time
+def _packing(problem: Problem, rows: int, taps_first: bool) -> _Packing:
     from fastdil.kernels.pack import weight_packer, weight_scratch
 
     kind, vector_bytes, unit = element_kind(problem), machine().vector_bytes, problem.unit
     group_rows, channels, taps = problem.group_out * unit, problem.group_in, problem.taps
     blocks = -(-group_rows // rows)
     steps = (rows, channels * rows) if taps_first else (taps * rows, rows)
-    packed = np.empty(problem.groups * blocks * rows * channels * taps, f"{kind[0]}{int(kind[1:]) // 8}")
+    reals, dtype = problem.groups * blocks * rows * channels * taps, np.dtype(f"{kind[0]}{int(kind[1:]) // 8}")
     params = np.array([group_rows, channels, taps, *steps, blocks], np.int64)
-    threads = default_threads() if packed.nbytes > machine().l2 else 1
-    pointers = (0, w.ctypes.data, 0, packed.ctypes.data)
+    threads = default_threads() if reals * dtype.itemsize > machine().l2 else 1
     packer, scratch = weight_packer(kind, vector_bytes, rows, unit), weight_scratch(kind, vector_bytes, rows)
-    execute(packer.address, params, pointers, problem.groups * blocks, scratch, threads)
-    return packed
+    return _Packing(reals, dtype, launcher(packer.address, params, problem.groups * blocks, scratch, threads))
 
 
 def block_tail(problem: Problem, rows: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,12 @@ from fastdil.algorithms.compiled import (
     block_tail,
     crop_bytes,
     element_kind,
+    kernel_call,
     pack_weights,
     real_strides,
 )
 from fastdil.hardware import Machine, machine
 from fastdil.kernels import folds, planes, stencil
-from fastdil.kernels.driver import execute
 from fastdil.kernels.geometry import ACTIVATE, STRIDES, fill, lanes_of
 from fastdil.kernels.stencil import CHAIN_TERMS
 from fastdil.problem import Problem
@@ -76,18 +77,16 @@ class Direct:
         params[ACTIVATE] = activation_address(problem)
         if isinstance(layout, _ChannelLayout):
             params[stencil.SKIP_PADDING] = int(finite)
-        address, skip = layout.kernel().address, crop_bytes(problem, x_strides)
-
-        def call(x: np.ndarray, weights: Weights, bias: np.ndarray | None, out: np.ndarray) -> None:
-            pointers = (x.ctypes.data + skip, weights.data.ctypes.data, bias.ctypes.data if bias is not None else 0)
-            execute(address, params, (*pointers, out.ctypes.data), layout.tasks, layout.scratch_bytes, threads)
-
-        return call
+        skip = crop_bytes(problem, x_strides)
+        return kernel_call(layout.kernel().address, params, skip, layout.tasks, layout.scratch_bytes, threads)
 
 
+@lru_cache(maxsize=256)  # functional calls ask each time they pack
 def _channel_tile(problem: Problem) -> tuple[int, int]:
-    """Output channels and vectors of a register tile: few sums leave the multiply-add units waiting, many run out of
-    registers."""
+    """Output channels and vectors of a register tile.
+
+    Few sums leave the multiply-add units waiting, many run out of registers.
+    """
     unit = problem.unit
     vector_bytes = machine().vector_bytes
     lanes = lanes_of(element_kind(problem), vector_bytes)

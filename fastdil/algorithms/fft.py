@@ -22,7 +22,7 @@ from fastdil.cache import BoundedCache
 from fastdil.errors import UntameInputError
 from fastdil.hardware import Machine
 from fastdil.padding import source_indices
-from fastdil.problem import Problem
+from fastdil.problem import Problem, Window
 from fastdil.workspace import limit_bytes
 
 #: Spectra of one set of weights that are kept, one per transform size.
@@ -302,32 +302,34 @@ def _gather(
 ) -> np.ndarray:
     """Samples of one block as ``(groups, inputs, length, phases, length, phases, length, phases)``."""
     block = sample[groups.start * problem.group_in : groups.stop * problem.group_in]
-    outside: list[tuple[int, np.ndarray]] = []
     for index, axis in enumerate(axes):
-        window = problem.windows[index]
-        steps = np.arange(axis.length) * axis.spread
-        positions = (steps[:, None] + np.arange(axis.phases)).ravel() + _start(axis, place[index]) - window.lo
-        end = window.size + window.hi
-        regular = axis.phases in (1, axis.spread)  # one phase, or all of them: equal steps through memory
-        if regular and positions[0] >= 0 and positions[-1] < window.size:
-            step = 1 if axis.phases == axis.spread else axis.spread
-            chosen: slice | np.ndarray = slice(window.crop + positions[0], window.crop + positions[-1] + 1, step)
+        chosen, inside = _places(axis, problem.windows[index], problem.padding_mode, _start(axis, place[index]))
+        before, length = (slice(None),) * (index + 1), axis.length * axis.phases
+        part = block[(*before, chosen)]
+        if part.shape[index + 1] == length:
+            block = part
         else:
-            sources = source_indices(np.minimum(positions, end), window.size, problem.padding_mode)
-            sources[positions >= end] = -1  # beyond what the last output reads
-            if (sources < 0).any():
-                outside.append((index + 1, sources < 0))
-            chosen = np.maximum(sources, 0) + window.crop
-        if window.size == 0:
-            block = np.zeros((*block.shape[: index + 1], len(positions), *block.shape[index + 2 :]), block.dtype)
-        else:
-            block = block[(slice(None),) * (index + 1) + (chosen,)]
-    if outside:
-        block = block.copy() if block.base is not None else block
-        for index, nothing in outside:
-            block[(slice(None),) * index + (nothing,)] = 0
+            block = np.zeros((*part.shape[: index + 1], length, *part.shape[index + 2 :]), part.dtype)
+            block[(*before, inside)] = part
     shape = itertools.chain.from_iterable((axis.length, axis.phases) for axis in axes)
     return block.reshape(groups.stop - groups.start, problem.group_in, *shape)
+
+
+def _places(axis: _Axis, window: Window, mode: str, start: int) -> tuple[slice | np.ndarray, slice | np.ndarray]:
+    """Which samples of an axis the block at output `start` reads, and where they stand in it; the rest is zeros."""
+    first, count = start - window.lo, axis.length * axis.phases
+    if axis.phases in (1, axis.spread):  # one phase, or all of them: equal steps through memory
+        step = 1 if axis.phases == axis.spread else axis.spread
+        skip = min(max(-(first // step), 0), count)
+        stop = max(min(-((first - window.size) // step), count), skip)
+        if mode == "zeros" or stop - skip == count:
+            at = window.crop + first + skip * step
+            return slice(at, at + (stop - skip) * step, step), slice(skip, stop)
+    positions = (np.arange(axis.length)[:, None] * axis.spread + np.arange(axis.phases)).ravel() + first
+    end = window.size + window.hi
+    sources = source_indices(np.minimum(positions, end), window.size, mode)
+    inside = np.flatnonzero((sources >= 0) & (positions < end))  # beyond the end, no output reads
+    return sources[inside] + window.crop, inside
 
 
 def _correlate(

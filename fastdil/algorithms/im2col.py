@@ -6,6 +6,8 @@ multiplied; each region is cut into blocks of pixels, and each block is one task
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from fastdil import costmodel
@@ -17,12 +19,12 @@ from fastdil.algorithms.compiled import (
     block_tail,
     crop_bytes,
     element_kind,
+    kernel_call,
     pack_weights,
     real_strides,
 )
 from fastdil.hardware import Machine, machine
 from fastdil.kernels import gemm
-from fastdil.kernels.driver import execute
 from fastdil.kernels.geometry import ACTIVATE, GEOMETRY, STRIDES, fill, lanes_of
 from fastdil.problem import Problem
 
@@ -65,12 +67,7 @@ class Im2col:
         unit = problem.unit
         kernel = gemm.gemm_kernel(element_kind(problem), machine().vector_bytes, unit)
         address, skip = kernel.address, crop_bytes(problem, x_strides)
-
-        def call(x: np.ndarray, weights: Weights, bias: np.ndarray | None, out: np.ndarray) -> None:
-            pointers = (x.ctypes.data + skip, weights.data.ctypes.data, bias.ctypes.data if bias is not None else 0)
-            execute(address, params, (*pointers, out.ctypes.data), layout.tasks, layout.scratch_bytes, threads)
-
-        return call
+        return kernel_call(address, params, skip, layout.tasks, layout.scratch_bytes, threads)
 
 
 def _cut(problem: Problem, finite: bool) -> list[regions.Region]:
@@ -84,7 +81,21 @@ def _cut(problem: Problem, finite: bool) -> list[regions.Region]:
         packing = weights["copy"] * copies + weights["gather"] * gathers
         return weights["fma"] * vectors * rows + packing * problem.group_in + weights["task"]
 
-    return regions.cut(problem, cost)
+    return regions.cut(problem, cost, _tap_step(problem))
+
+
+def _tap_step(problem: Problem) -> int:
+    """Taps that are left out together, so that sums keep their bits.
+
+    In a causal convolution they must: `fastdil.streaming` cannot know how an input that goes on would be cut. There,
+    whole chains are left out, or nothing where the kernel is longer than a block.
+    """
+    reach = problem.effective_kernel[2]
+    if problem.rank != 1 or problem.padding[2] != (reach - 1, 0) or problem.stride[2] != 1:
+        return 1
+    if problem.taps > gemm.BLOCK_TERMS // max(gemm.part_sizes(problem.group_in)):
+        return problem.taps
+    return math.lcm(*(gemm.CHAIN_TERMS // channels for channels in gemm.part_sizes(problem.group_in)))
 
 
 def _packed_vectors(problem: Problem, region: regions.Region) -> tuple[float, float]:

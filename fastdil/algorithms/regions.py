@@ -41,8 +41,10 @@ class Region(NamedTuple):
         return math.prod(hi - lo for _, (lo, hi) in self.bands)
 
 
-def bands(problem: Problem, axis: int) -> list[Band]:
+def bands(problem: Problem, axis: int, tap_step: int = 1) -> list[Band]:
     """The axis cut wherever a tap starts or stops to reach the input; bands that no tap reaches keep tap 0.
+
+    The first tap of a band is a multiple of `tap_step`: some that do not reach the input are kept for that.
 
     >>> p = Problem.create((1, 1, 33), (1, 1, 3), dilation=18, padding=18)
     >>> [tuple(band) for band in bands(p, 2)]
@@ -51,11 +53,15 @@ def bands(problem: Problem, axis: int) -> list[Band]:
     end, taps = problem.out_size[axis], problem.kernel[axis]
     ranges = [problem.valid_outputs(axis, tap) for tap in range(taps)]
     edges = sorted({0, end, *itertools.chain.from_iterable(ranges)})
-    result = []
+    result: list[Band] = []
     for lo, hi in itertools.pairwise(edges):
         inside = [tap for tap, (first, last) in enumerate(ranges) if first <= lo and hi <= last]
         # At least one tap, so that the output is written; its samples are zeros.
-        result.append(Band((lo, hi), (inside[0], inside[-1] + 1) if inside else (0, 1)))
+        taps_kept = (inside[0] // tap_step * tap_step, inside[-1] + 1) if inside else (0, 1)
+        if result and result[-1].taps == taps_kept:
+            result[-1] = Band((result[-1].outputs[0], hi), taps_kept)
+        else:
+            result.append(Band((lo, hi), taps_kept))
     return result
 
 
@@ -64,17 +70,17 @@ def whole(problem: Problem, axis: int) -> list[Band]:
     return [Band((0, problem.out_size[axis]), (0, problem.kernel[axis]))]
 
 
-def cut(problem: Problem, cost: Callable[[Region], float]) -> list[Region]:
+def cut(problem: Problem, cost: Callable[[Region], float], tap_step: int = 1) -> list[Region]:
     """The cheapest way to cut the outputs, most expensive region first.
 
     Each axis is cut at all its edges or not at all. Only for zero padding and finite weights: a skipped product
-    is then exactly zero.
+    is then exactly zero. Along the width, regions begin with a tap that is a multiple of `tap_step`.
     """
     choices = []
     for axis in range(3):
         pieces = [whole(problem, axis)]
         if 1 < problem.kernel[axis] <= _MOST_REGIONS and problem.padding[axis] != (0, 0):
-            finer = bands(problem, axis)
+            finer = bands(problem, axis, tap_step if axis == 2 else 1)
             if 1 < len(finer) <= _MOST_REGIONS or finer != pieces[0]:
                 pieces.append(finer)
         choices.append(pieces)

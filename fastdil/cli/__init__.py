@@ -1,4 +1,4 @@
-"""The `fastdil` command: see a dilated layer run, ask which method would be chosen, inspect the machine.
+"""The `fastdil` command: see a dilated layer run, ask which method would be chosen, design stacks, inspect the machine.
 
 Only the standard library is imported here, so that ``fastdil --help`` and usage errors are immediate; each
 command imports what it needs when it runs.
@@ -62,6 +62,25 @@ examples:
   fastdil explain --x 1,64,16384 --w 128,64,2 --dilation 512 --padding causal
   fastdil explain --x 1,256,64,64 --w 256,1,3,3 --groups 256 --dilation 2 --padding same --dtype float64"""
 
+
+DESIGN = """\
+Find dilations with which a stack of equal kernels, stride 1, reaches a receptive field without holes: fewest
+layers first, then the most even path counts."""
+
+DESIGN_EPILOG = """\
+examples:
+  fastdil design --kernel 3 --receptive-field 1000
+  fastdil design --kernel 3 --receptive-field 1001 --exact --count 3
+  fastdil design --kernel 2 --receptive-field 4096 --layers 16 --max-dilation 512"""
+
+ANALYSE = """\
+What a stack of dilated layers, stride 1, sees: its field after each layer, holes, evenness, influence, and the
+nearest schedule without holes."""
+
+ANALYSE_EPILOG = """\
+examples:
+  fastdil analyse 1 2 4 8 --kernel 3
+  fastdil analyse 2 4 --kernel 3 --plot out.png     (needs Matplotlib: pip install "fastdil[plot]")"""
 
 INFO = """\
 Print versions, instruction set, caches, threads, where compiled code is kept, and the environment
@@ -135,6 +154,24 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     _add_explain_options(explain)
 
+    design = commands.add_parser(
+        "design",
+        help="dilations that reach a receptive field without holes",
+        description=DESIGN,
+        epilog=DESIGN_EPILOG,
+        formatter_class=raw,
+    )
+    _add_design_options(design)
+
+    analyse = commands.add_parser(
+        "analyse",
+        help="what a stack of dilations sees, and what it misses",
+        description=ANALYSE,
+        epilog=ANALYSE_EPILOG,
+        formatter_class=raw,
+    )
+    _add_analyse_options(analyse)
+
     commands.add_parser(
         "info",
         help="what fastdil found on this machine",
@@ -178,6 +215,23 @@ def _add_explain_options(explain: argparse.ArgumentParser) -> None:
     add("--threads", type=_positive, metavar="N", help=THREADS)
 
 
+def _add_design_options(design: argparse.ArgumentParser) -> None:
+    add = design.add_argument
+    add("--kernel", type=_positive, required=True, metavar="K", help="taps of every layer, at least 2")
+    add("--receptive-field", type=_positive, required=True, metavar="R", help="samples to reach, at least")
+    add("--exact", action="store_true", help="reach exactly R")
+    add("--layers", type=_positive, metavar="N", help="at most this many layers")
+    add("--max-dilation", type=_positive, metavar="D", help="no dilation above this")
+    add("--count", type=_positive, default=5, metavar="N", help="schedules shown (default: 5)")
+
+
+def _add_analyse_options(analyse: argparse.ArgumentParser) -> None:
+    add = analyse.add_argument
+    add("dilations", nargs="+", type=_positive, metavar="D", help="dilation of each layer, first layer first")
+    add("--kernel", type=_positive, required=True, metavar="K", help="taps of every layer")
+    add("--plot", metavar="OUT.png", help="draw the path counts into this file")
+
+
 def _explain(arguments: argparse.Namespace) -> None:
     import fastdil
 
@@ -197,13 +251,17 @@ def _run(argv: Sequence[str] | None) -> None:
         sys.stdout.flush()
         return
     if arguments.command is None:
-        parser.error("expected a command: demo, explain or info")
+        parser.error("expected a command: demo, explain, design, analyse or info")
     if arguments.command == "demo":
         from fastdil.cli import demo
 
         demo.run(arguments)
     elif arguments.command == "explain":
         _explain(arguments)
+    elif arguments.command in ("design", "analyse"):
+        from fastdil.cli import schedules
+
+        schedules.run(arguments)
     else:
         from fastdil.cli import info
 

@@ -48,10 +48,15 @@ def threading_layers() -> str:
 def run() -> None:
     """Print the report."""
     try:
-        machine = fastdil.machine()
+        fastdil.machine()
     except ValueError as error:  # a malformed environment variable
         raise CliError(str(error)) from None
+    from fastdil.kernels.peak import peak_gflops
     from fastdil.workspace import limit_bytes
+
+    for kind in ("f32", "f64"):  # some milliseconds each
+        peak_gflops(kind)
+    machine = fastdil.machine()
 
     rows = [
         ("fastdil", f"{fastdil.__version__} in {os.path.dirname(fastdil.__file__)}"),

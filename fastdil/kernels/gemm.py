@@ -94,6 +94,12 @@ def tile_shape(vector_bytes: int) -> tuple[int, int]:
     return (8, 3) if vector_bytes == 64 else (4, 3)
 
 
+def part_sizes(channels: int) -> tuple[int, ...]:
+    """How `open_block` cuts the channels of a group: equal parts that fit a chain, the last one may be smaller."""
+    each = -(-channels // -(-channels // CHAIN_TERMS))
+    return (*(each,) * ((channels - 1) // each), channels - (channels - 1) // each * each)
+
+
 @helper
 def region_of(params, task):
     """Address of the region that holds a task."""
@@ -209,10 +215,12 @@ def open_block(params, region, state, task, strip_pixels, lanes, unit):
     store_i64(state, CHANNELS_AT_ONCE, channels_at_once)
     several = lines * width_taps * group_in > lines_at_once * taps_at_once * channels_at_once
     store_i64(state, SEVERAL, 1 if several else 0)
-    # Blocks whose chains may be added plainly before they are merged; 0 if that holds for all of them together.
+    # Blocks whose chains may be added plainly before they are merged; 0 if that holds for all of them together. Counted
+    # with all taps of the kernel's width, so that sums do not depend on which of them a region leaves out.
     chain_taps = CHAIN_TERMS // channels_at_once
-    block_chains = (lines_at_once * taps_at_once + chain_taps - 1) // chain_taps
-    is_long = lines * width_taps * group_in > PLAIN_CHAINS * CHAIN_TERMS
+    block_taps = lines_at_once * min(load_i64(params, KW), most_taps)
+    block_chains = (block_taps + chain_taps - 1) // chain_taps
+    is_long = load_i64(params, KERNEL_TAPS) * group_in > PLAIN_CHAINS * CHAIN_TERMS
     store_i64(state, MERGE_BLOCKS, max(PLAIN_CHAINS // block_chains, 1) if is_long else 0)
 
 

@@ -129,6 +129,19 @@ class Vectors:
             negative = self.builder.icmp_signed("<", value, self.zero)
         return self.builder.select(negative, self.zero, value)
 
+    def maximum(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        """The larger of two floats, NaN where either is NaN."""
+        maximum = self._declare(f"llvm.maximum.v{self.lanes}{self.kind}", self.type, (self.type,) * 2)
+        return self.builder.call(maximum, (a, b))
+
+    def shuffle(self, a: ir.Value, b: ir.Value, order: Sequence[int]) -> ir.Value:
+        """A vector of the lanes of `a` and `b`, counted through, in the given order."""
+        return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(I32, len(order)), list(order)))
+
+    def filled(self, value: float) -> ir.Value:
+        """A constant vector."""
+        return ir.Constant(self.type, [value] * self.lanes)
+
     def mask_from_bits(self, bits: ir.Value) -> ir.Value:
         """Lane i is on if bit i of the 64-bit integer is set."""
         builder = self.builder

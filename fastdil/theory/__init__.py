@@ -24,6 +24,14 @@ _HOME = {
     **dict.fromkeys(
         ("checkerboard_frequency", "checkerboard_period", "input_read_fraction", "phase_sequence"), "phases"
     ),
+    **dict.fromkeys(("Comparison", "compare"), "comparison"),
+    **dict.fromkeys(("Cost", "LayerCost", "cost", "valid_tap_fraction"), "costs"),
+    **dict.fromkeys(("Schedule", "design_schedule", "repair_schedule"), "schedules"),
+    **dict.fromkeys(("Influence", "effective_receptive_field", "erf_std", "measured_influence"), "influence"),
+    **dict.fromkeys(("KnownModel", "known_model", "known_models"), "models"),
+    **dict.fromkeys(
+        ("plot_compare", "plot_coverage", "plot_growth", "plot_gridding", "plot_paths", "plot_schedule"), "plots"
+    ),
 }
 
 __all__ = [*_HOME]
@@ -42,10 +50,23 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from fastdil.theory.comparison import Comparison, compare
+    from fastdil.theory.costs import Cost, LayerCost, cost, valid_tap_fraction
     from fastdil.theory.geometry import effective_kernel_size, output_size, tap_positions
     from fastdil.theory.graphs import Node, receptive_field_graph
     from fastdil.theory.gridding import Coverage, coverage, gridding_gcd, hdc_check, is_hole_free, is_uniform
+    from fastdil.theory.influence import Influence, effective_receptive_field, erf_std, measured_influence
     from fastdil.theory.layers import Layer, Pool, Transposed, Upsample
+    from fastdil.theory.models import KnownModel, known_model, known_models
     from fastdil.theory.paths import path_counts
     from fastdil.theory.phases import checkerboard_frequency, checkerboard_period, input_read_fraction, phase_sequence
+    from fastdil.theory.plots import (
+        plot_compare,
+        plot_coverage,
+        plot_gridding,
+        plot_growth,
+        plot_paths,
+        plot_schedule,
+    )
     from fastdil.theory.receptive import ReceptiveField, receptive_field, receptive_fields
+    from fastdil.theory.schedules import Schedule, design_schedule, repair_schedule

@@ -8,7 +8,7 @@ from fastdil.errors import bad_value
 from fastdil.theory.layers import AxisLayer, Layer, Sizes, parse_sizes, per_axis_result, spread
 
 
-def _beside(name: str, value: Sizes, layer: Layer) -> tuple[list[tuple[AxisLayer, int]], bool]:
+def layer_beside(name: str, value: Sizes, layer: Layer) -> tuple[list[tuple[AxisLayer, int]], bool]:
     """The layer on each axis beside the entry of `value` for that axis, and whether results are tuples."""
     sizes = parse_sizes(name, value, least=0)
     rank = layer.rank or (len(sizes) if isinstance(sizes, tuple) else 1)
@@ -70,7 +70,7 @@ def output_size(n: Sizes, kernel_size: Sizes, stride: Sizes = 1, dilation: Sizes
     >>> output_size(33, 3, dilation=6), output_size(33, 3, stride=2, padding="same"), output_size((8, 9), 3)
     (21, 17, (6, 7))
     """
-    pairs, as_tuple = _beside("n", n, Layer(kernel_size, dilation, stride, padding))
+    pairs, as_tuple = layer_beside("n", n, Layer(kernel_size, dilation, stride, padding))
     return cast(Sizes, per_axis_result([axis.output_size(size) for axis, size in pairs], as_tuple))
 
 
@@ -101,7 +101,7 @@ def tap_positions(
     >>> tap_positions(5, 3, dilation=2, stride=2, padding=1)
     (9, 11, 13)
     """
-    pairs, as_tuple = _beside("i", i, Layer(kernel_size, dilation, stride, padding))
+    pairs, as_tuple = layer_beside("i", i, Layer(kernel_size, dilation, stride, padding))
     results = []
     for axis, index in pairs:
         lo = axis.pad_lo()

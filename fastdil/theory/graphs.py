@@ -105,7 +105,7 @@ def receptive_field_graph(
     ValueError: nodes['sum']=('a', 'b'): expected branches aligned at the centre, but 'a' has it at 0 and 'b' at 1/2
     """
     one_of("align", align, ("auto", *ANCHORS, "none"))
-    steps = _used(_sorted(_parse(nodes)), output)
+    steps = graph_steps(nodes, output)
     stack = tuple(layer for step in steps for layer in step.layers)
     axes = stack_axes(stack) if stack else [[]]
     anchor = _anchor(align, axes)
@@ -120,6 +120,11 @@ def receptive_field_graph(
 # ---------------------------------------------------------------------------------------------------------
 # reading a graph
 # ---------------------------------------------------------------------------------------------------------
+
+
+def graph_steps(nodes: Any, output: str | None = None) -> list[_Step]:
+    """The nodes that `output` depends on as steps ``(name, layers, inputs)``, each behind those it reads."""
+    return _used(_sorted(_parse(nodes)), output)
 
 
 def _parse(nodes: Any) -> dict[str, _Step]:

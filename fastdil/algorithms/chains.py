@@ -1,0 +1,103 @@
+"""In which order and in which chains `direct` and `im2col` sum the products of one output of a causal convolution.
+
+`fastdil.streaming` sums its products in the same way, sample by sample, and so gets the same bits. Where the order of
+a method changes, its function here changes with it; `tests/test_streaming.py` compares the bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from fastdil.kernels import gemm, stencil
+
+#: `direct` gathers so many terms at a time where weights are not finite, and starts a new chain after them.
+_PANEL_TERMS = 256
+
+
+class Chain(NamedTuple):
+    """Products that are summed in one register, from zero."""
+
+    terms: list[tuple[int, int]]  #: (tap, channel of the group), in order
+    resume: bool  #: whether the chain is added to the sum so far, or starts a new one
+    merge: int  #: -1, or that sum is then merged exactly into the total, which is empty if this is 0
+
+
+def _block_taps(group_in: int) -> int:
+    return gemm.BLOCK_TERMS // gemm.part_sizes(group_in)[0]
+
+
+def _im2col(group_in: int, taps: int, finite: bool) -> Iterator[Chain]:
+    """Blocks of taps, then parts of the channels; in a block, chains of whole taps (`fastdil.kernels.gemm`)."""
+    parts = gemm.part_sizes(group_in)
+    block_taps = min(taps, _block_taps(group_in))
+    block_chains = -(-block_taps // (gemm.CHAIN_TERMS // parts[0]))
+    is_long = taps * group_in > gemm.PLAIN_CHAINS * gemm.CHAIN_TERMS
+    merge_blocks = max(gemm.PLAIN_CHAINS // block_chains, 1) if is_long else 0
+    done, blocks = 0, -(-taps // block_taps) * len(parts)
+    for first in range(0, taps, block_taps):
+        end, channel = min(first + block_taps, taps), 0
+        for channels in parts:
+            resume = done % merge_blocks if is_long else done
+            merges = is_long and (done == blocks - 1 or (done + 1) % merge_blocks == 0)
+            step = gemm.CHAIN_TERMS // channels
+            for tap in range(first, end, step):
+                some = range(tap, min(tap + step, end))
+                terms = [(t, c) for t in some for c in range(channel, channel + channels)]
+                is_last = tap + step >= end
+                yield Chain(terms, resume > 0 or tap > first, done // merge_blocks if merges and is_last else -1)
+            done += 1
+            channel += channels
+
+
+def _direct(group_in: int, taps: int, finite: bool) -> Iterator[Chain]:
+    """Blocks of taps, then lines, one per channel; several whole lines make a chain (`fastdil.kernels.stencil`)."""
+    block_taps = min(taps, stencil.CHAIN_TERMS)
+    chain_lines = stencil.CHAIN_TERMS // block_taps
+    is_long = -(-group_in // chain_lines) * -(-taps // stencil.CHAIN_TERMS) > stencil.PLAIN_CHAINS
+    lines_at_once = group_in if finite else _PANEL_TERMS // block_taps
+    is_first = True
+    for begin in range(0, group_in, lines_at_once):
+        end = min(begin + lines_at_once, group_in)
+        for tap in range(0, taps, stencil.CHAIN_TERMS):
+            some = range(tap, min(tap + stencil.CHAIN_TERMS, taps))
+            for line in range(begin, end, chain_lines):
+                terms = [(t, c) for c in range(line, min(line + chain_lines, end)) for t in some]
+                yield Chain(terms, not is_first and not is_long, int(not is_first) if is_long else -1)
+                is_first = False
+
+
+#: Method -> the chains of one output, from channels per group, taps, and whether all weights are finite.
+ORDERS: dict[str, Callable[[int, int, bool], Iterator[Chain]]] = {"im2col": _im2col, "direct": _direct}
+
+#: From so many taps on, `direct` may fold a signal with one output per group onto itself, by the signal's length.
+_FEWEST_FOLDED = 24
+
+
+def refusal(method: str, group_in: int, group_rows: int, taps: int) -> str | None:
+    """None, or why a method's sums depend on more than the samples that an output sees.
+
+    `group_rows` counts the real outputs per group.
+    """
+    if method not in ORDERS:
+        return f"its sums depend on the length of the signal, or it is not built for single samples; {list(ORDERS)} are"
+    if method == "direct" and group_rows == 1 and taps >= _FEWEST_FOLDED:
+        return f"kernels of {_FEWEST_FOLDED} taps or more with one output per group are cut by the signal's length"
+    return None
+
+
+def runs(chains: list[Chain]) -> np.ndarray:
+    """The terms of all chains as rows (tap, first channel, how many, first term, step from term to term)."""
+    rows: list[list[int]] = []
+    terms = enumerate(term for chain in chains for term in chain.terms)
+    for tap, channel, term in sorted((tap, channel, index) for index, (tap, channel) in terms):
+        last = rows[-1] if rows else None
+        if last and last[0] == tap and last[2] == 1:
+            last[4] = term - last[3]
+        if last and last[0] == tap and last[4] > 0 and term == last[3] + last[2] * last[4]:
+            last[2] += 1
+        else:
+            rows.append([tap, channel, 1, term, 0])
+    return np.array(rows, np.int64)

@@ -1,0 +1,71 @@
+"""Every picture is drawn once, shows what it should, and changes nothing global."""
+
+import sys
+
+import pytest
+
+from fastdil import theory
+from fastdil.theory import Layer, Upsample
+
+matplotlib = pytest.importorskip("matplotlib", reason="pictures need Matplotlib, the extra 'plot'")
+
+GRIDDED = [Layer(3, dilation=2), Layer(3, dilation=4)]
+PYRAMID = [Layer(2, dilation=d, padding="causal") for d in (1, 2, 4, 8)]
+
+
+def saved(figure, path):
+    figure.savefig(path, dpi=50)
+    assert path.stat().st_size > 1000
+
+
+@pytest.mark.parametrize("name", ["plot_coverage", "plot_paths", "plot_gridding", "plot_growth", "plot_schedule"])
+@pytest.mark.parametrize("layers", [GRIDDED, PYRAMID, [Layer((3, 2), stride=(2, 1)), Layer((2, 3))]])
+def test_drawn(name, layers, tmp_path):
+    before = matplotlib.rcParams.copy()  # a plain read of all of them would load pyplot
+    ax = getattr(theory, name)(layers)
+    saved(ax.figure, tmp_path / "picture.png")
+    assert ax.get_title()
+    assert ax.get_xlabel().endswith("]")
+    assert matplotlib.rcParams.copy() == before
+    assert "matplotlib.pyplot" not in sys.modules
+
+
+def test_compare_and_given_axes(tmp_path):
+    saved(theory.plot_compare([Layer(3)] * 3, PYRAMID, names=("dense", "doubling")), tmp_path / "both.png")
+    from matplotlib.figure import Figure
+
+    ax = Figure().subplots()
+    assert theory.plot_coverage(GRIDDED, ax) is ax
+
+
+def test_what_is_shown():
+    comb = theory.plot_coverage(GRIDDED)
+    assert [text.get_text() for text in comb.get_legend().get_texts()] == ["seen: 7", "holes: 6"]
+    assert [bar.get_height() for bar in theory.plot_paths([Layer(3), Layer(3, dilation=2)]).containers[0]] == [
+        1,
+        1,
+        2,
+        1,
+        2,
+        1,
+        1,
+    ]
+    assert "29.0% seen" in theory.plot_gridding(GRIDDED).get_title()
+    growth = theory.plot_growth({"a": PYRAMID, "b": GRIDDED})
+    assert [list(line.get_ydata()) for line in growth.lines] == [[2, 4, 8, 16], [5, 13]]
+    assert "16 of 16 positions" in theory.plot_schedule(PYRAMID).get_title()
+
+
+def test_refusals():
+    with pytest.raises(ValueError, match="at most 4096 positions"):
+        theory.plot_coverage([Layer(3, dilation=9999)])
+    with pytest.raises(ValueError, match="no upsampling"):
+        theory.plot_schedule([Upsample(2), Layer(3)])
+    with pytest.raises(ValueError, match="at most 512 positions"):
+        theory.plot_schedule([Layer(3, dilation=500)])
+    with pytest.raises(ValueError, match="at most 1024"):
+        theory.plot_gridding([Layer(3, dilation=600)])
+    with pytest.raises(ValueError, match="at least one"):
+        theory.plot_growth({})
+    with pytest.raises(ValueError, match="at least one"):
+        theory.plot_coverage([])
