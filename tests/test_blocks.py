@@ -17,6 +17,8 @@ PROBLEMS = {
     "volume": ((1, 2, 9, 20, 22), (1, 2, 2, 3, 3), {"padding": 2, "dilation": 2}),
     "long sums": ((1, 1, 60, 60), (1, 1, 9, 9), {"padding": "same", "dilation": 3}),
     "strided sums": ((1, 1, 60, 60), (2, 1, 9, 9), {"padding": "same", "dilation": 3, "stride": 3}),
+    "gathered sums": ((1, 40, 30), (2, 40, 11), {"padding": 25, "dilation": 5}),
+    "gathered lines": ((1, 7, 400), (2, 7, 60), {"padding": 90, "dilation": 3}),
     "beyond": ((1, 2, 12, 11), (2, 2, 3, 3), {"padding": 30, "dilation": 7}),
 }
 

@@ -13,9 +13,6 @@ import numpy as np
 
 from fastdil.kernels import gemm, stencil
 
-#: `direct` gathers so many terms at a time where weights are not finite, and starts a new chain after them.
-_PANEL_TERMS = 256
-
 
 class Chain(NamedTuple):
     """Products that are summed in one register, from zero."""
@@ -29,7 +26,7 @@ def _block_taps(group_in: int) -> int:
     return gemm.BLOCK_TERMS // gemm.part_sizes(group_in)[0]
 
 
-def _im2col(group_in: int, taps: int, finite: bool) -> Iterator[Chain]:
+def _im2col(group_in: int, taps: int) -> Iterator[Chain]:
     """Blocks of taps, then parts of the channels; in a block, chains of whole taps (`fastdil.kernels.gemm`)."""
     parts = gemm.part_sizes(group_in)
     block_taps = min(taps, _block_taps(group_in))
@@ -52,25 +49,22 @@ def _im2col(group_in: int, taps: int, finite: bool) -> Iterator[Chain]:
             channel += channels
 
 
-def _direct(group_in: int, taps: int, finite: bool) -> Iterator[Chain]:
+def _direct(group_in: int, taps: int) -> Iterator[Chain]:
     """Blocks of taps, then lines, one per channel; several whole lines make a chain (`fastdil.kernels.stencil`)."""
     block_taps = min(taps, stencil.CHAIN_TERMS)
     chain_lines = stencil.CHAIN_TERMS // block_taps
     is_long = -(-group_in // chain_lines) * -(-taps // stencil.CHAIN_TERMS) > stencil.PLAIN_CHAINS
-    lines_at_once = group_in if finite else _PANEL_TERMS // block_taps
     is_first = True
-    for begin in range(0, group_in, lines_at_once):
-        end = min(begin + lines_at_once, group_in)
-        for tap in range(0, taps, stencil.CHAIN_TERMS):
-            some = range(tap, min(tap + stencil.CHAIN_TERMS, taps))
-            for line in range(begin, end, chain_lines):
-                terms = [(t, c) for c in range(line, min(line + chain_lines, end)) for t in some]
-                yield Chain(terms, not is_first and not is_long, int(not is_first) if is_long else -1)
-                is_first = False
+    for tap in range(0, taps, stencil.CHAIN_TERMS):
+        some = range(tap, min(tap + stencil.CHAIN_TERMS, taps))
+        for line in range(0, group_in, chain_lines):
+            terms = [(t, c) for c in range(line, min(line + chain_lines, group_in)) for t in some]
+            yield Chain(terms, not is_first and not is_long, int(not is_first) if is_long else -1)
+            is_first = False
 
 
-#: Method -> the chains of one output, from channels per group, taps, and whether all weights are finite.
-ORDERS: dict[str, Callable[[int, int, bool], Iterator[Chain]]] = {"im2col": _im2col, "direct": _direct}
+#: Method -> the chains of one output, from channels per group and taps.
+ORDERS: dict[str, Callable[[int, int], Iterator[Chain]]] = {"im2col": _im2col, "direct": _direct}
 
 
 def refusal(method: str) -> str | None:

@@ -142,18 +142,19 @@ def add_lines(
     step = load_i64(params, DW) * unit
     chain_lines = load_i64(params, CHAIN_LINES)
     lines_at_once = load_i64(params, PANEL_LINES) if way == _GATHERED else max(lines, 1)
-    line, resume = 0, 0
-    while line < lines or resume == 0:  # once even without lines: the tile is zero then
-        line_count, part = min(lines_at_once, lines - line), table + line * 16
-        for tap in range(0, all_taps, CHAIN_TERMS):
-            taps = min(CHAIN_TERMS, all_taps - tap)
-            position = (column - load_i64(params, LW)) * unit + tap * step
+    resume = 0
+    for tap in range(0, all_taps, CHAIN_TERMS):
+        taps = min(CHAIN_TERMS, all_taps - tap)
+        position = (column - load_i64(params, LW)) * unit + tap * step
+        if way == _AT_END and all_taps > CHAIN_TERMS:
+            fill_masks(params, masks, position, taps, width, lanes)
+        line = 0
+        while line < lines or resume == 0:  # once even without lines: the tile is zero then
+            line_count, part = min(lines_at_once, lines - line), table + line * 16
             if way == _GATHERED:
                 pack_lines(
                     kind, lanes, width, size, params, scratch, x, part, line_count, tap, taps, column, count, rows
                 )
-            elif way == _AT_END and all_taps > CHAIN_TERMS:
-                fill_masks(params, masks, position, taps, width, lanes)
             for block in range(blocks):
                 base, target = weights + block * block_step * size, tile + 2 * block * tile_bytes
                 at = base + tap * rows * size
@@ -175,7 +176,7 @@ def add_lines(
                         at, rows, masks, target, errors, resume,
                     )  # fmt: skip
             resume = 1
-        line += max(line_count, 1)
+            line += max(line_count, 1)
 
 
 @helper
@@ -267,7 +268,8 @@ def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int, rows: int, 
     lanes, size = lanes_of(kind, vector_bytes), int(kind[1:]) // 8
     table = int(params[GROUP_IN] * params[KD] * params[KH]) * 16
     taps = min(int(params[KW]), CHAIN_TERMS)
-    chain_lines, panel_lines = CHAIN_TERMS // taps, _PANEL_TERMS // taps
+    chain_lines = CHAIN_TERMS // taps
+    panel_lines = max(_PANEL_TERMS // taps // chain_lines, 1) * chain_lines  # whole chains, wherever a tile is gathered
     strip = width * lanes
     chains = -(-table // 16 // chain_lines) * -(-int(params[KW]) // CHAIN_TERMS)
     params[CHAIN_LINES], params[PANEL_LINES] = chain_lines, panel_lines

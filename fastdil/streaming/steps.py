@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastdil.algorithms import chains
-from fastdil.algorithms.compiled import activation_address, all_finite, element_kind
+from fastdil.algorithms.compiled import activation_address, element_kind
 from fastdil.hardware import machine
 from fastdil.kernels import stream
 from fastdil.kernels.geometry import lanes_of
@@ -25,7 +25,7 @@ class Steps:
         rows = problem.group_out * unit
         self._width = stream.tile_width(rows, vector_bytes, unit, lanes)
         self._blocks = -(-rows // (self._width * lanes))
-        listed = list(chains.ORDERS[method](problem.group_in, problem.taps, all_finite(w)))
+        listed = list(chains.ORDERS[method](problem.group_in, problem.taps))
         self._weights, self._shift = self._packed(w, bias, listed, self._width * lanes)
         self._params = np.zeros(stream.FIELDS, np.int64)
         self._kept = self._set_tables(listed)

@@ -346,10 +346,9 @@ def _method(problem: Problem, method: str, threads: int) -> str:
         return method if problem.is_empty else choose(problem, method, threads)[0].name
     names = [] if problem.is_empty else [algorithm.name for algorithm in choose(problem, "auto", threads)]
     # Where both orders are the same, `direct` is the quicker one on long chunks.
-    sizes = (problem.group_in, problem.taps, True)
-    if 0 < problem.terms <= _MOST_ALIKE and list(chains.ORDERS["direct"](*sizes)) == list(
-        chains.ORDERS["im2col"](*sizes)
-    ):
-        names.append("direct")
+    if 0 < problem.terms <= _MOST_ALIKE:
+        orders = [list(chains.ORDERS[name](problem.group_in, problem.taps)) for name in ("direct", "im2col")]
+        if orders[0] == orders[1]:
+            names.append("direct")
     names = [name for name in names if chains.refusal(name) is None]
     return names[-1] if names else "im2col"
