@@ -200,6 +200,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--peers", nargs="*", metavar="PEER", choices=known, help=f"default: the installed ones of {known}")
     add("--json", type=Path, metavar="FILE", help="save every sample")
     add("--markdown", metavar="FILE", help="write the table as Markdown; - for standard output")
+    add("--summary", type=Path, metavar="FILE", help="write fastdil beside the best peer of each row as Markdown")
     return parser
 
 
@@ -227,6 +228,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.json.write_text(json.dumps(as_json(result), indent=1) + "\n")
     if args.markdown not in (None, "-"):
         Path(args.markdown).write_text(report.markdown(result))
+    if args.summary is not None:
+        args.summary.write_text(report.summary(result))
     print(report.markdown(result) if args.markdown == "-" else report.text(result))
     for line in result.wrong():
         print(line, file=sys.stderr)

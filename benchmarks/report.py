@@ -1,4 +1,4 @@
-"""The comparison as a table: plain text for a terminal, Markdown for a README."""
+"""The comparison as a table: plain text for a terminal, Markdown for documents."""
 
 from __future__ import annotations
 
@@ -120,8 +120,21 @@ def text(result: Comparison) -> str:
 
 
 def markdown(result: Comparison) -> str:
-    """The table for a README."""
+    """The whole table for a document."""
     lines, below = _table(result)
-    rule = ["---" if column in (0, 3) else "---:" for column in range(len(lines[0]))]
-    rows = ("| " + " | ".join(line) + " |" for line in [lines[0], rule, *lines[1:]])
-    return "\n".join([heading(result), "", *rows, "", *(f"- {line}" for line in below), ""])
+    return "\n".join([heading(result), "", *_markdown_rows(lines, {0, 3}), "", *(f"- {line}" for line in below), ""])
+
+
+def summary(result: Comparison) -> str:
+    """fastdil beside the best peer of each row, as Markdown."""
+    lines = [["workload", "fastdil", "method", "best peer", "", "ratio", "of peak"]]
+    for row in result.rows:
+        best, line = row.best_peer, _line(result, row, [ours.AUTO], _Notes())
+        peer = [best, milliseconds(row.cells[best].seconds or math.nan)] if best else [_NONE, _NONE]
+        lines.append([row.workload.name, milliseconds(row.auto), row.method, *peer, line[-3], line[-1]])
+    return "\n".join([*_markdown_rows(lines, {0, 2, 3}), ""])
+
+
+def _markdown_rows(lines: list[list[str]], left: set[int]) -> list[str]:
+    rule = ["---" if column in left else "---:" for column in range(len(lines[0]))]
+    return ["| " + " | ".join(line) + " |" for line in [lines[0], rule, *lines[1:]]]

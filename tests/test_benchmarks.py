@@ -239,6 +239,9 @@ def test_reports(comparison):
         assert "fastdil auto" in shown
         assert "geometric mean" in shown
     assert "\n| --- |" in markdown
+    brief = report.summary(comparison).splitlines()
+    assert len(brief) == 2 + len(comparison.rows)
+    assert brief[0].count("|") == brief[-1].count("|") == 8
     saved = json.loads(json.dumps(compare.as_json(comparison), allow_nan=False))
     assert saved["rows"][0]["cells"]["auto"]["seconds"] == comparison.rows[0].auto
 
