@@ -12,7 +12,7 @@ from fastdil.addresses import address_of
 from fastdil.algorithms.base import Call, Weights
 from fastdil.hardware import machine
 from fastdil.kernels.driver import default_threads, launcher
-from fastdil.kernels.finite import count_nonfinite
+from fastdil.kernels.finite import nonfinite_test
 from fastdil.kernels.geometry import ELEMENT_KIND
 from fastdil.problem import Problem
 
@@ -71,7 +71,7 @@ def all_finite(w: np.ndarray) -> bool:
     if w.dtype.kind in "iu":
         return True
     reals = 2 * w.size if w.dtype.kind == "c" else w.size
-    return not count_nonfinite(_FLOAT_KIND[w.dtype.char])(address_of(w), reals)
+    return not nonfinite_test(_FLOAT_KIND[w.dtype.char], machine().vector_bytes)(address_of(w), reals)
 
 
 def pack_weights(problem: Problem, w: np.ndarray, rows: int, *, taps_first: bool) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A test for Inf and NaN that costs less than a microsecond on few numbers."""
+"""A test for Inf and NaN: less than a microsecond on few numbers, the speed of memory on many."""
 
 from __future__ import annotations
 
@@ -6,21 +6,17 @@ from functools import cache
 from typing import Any
 
 from fastdil import jit
-from fastdil.kernels.intrinsics import load_element
+from fastdil.kernels.geometry import lanes_of
+from fastdil.kernels.intrinsics import any_nonfinite
 
 
 @cache
-def count_nonfinite(kind: str) -> Any:
-    """The compiled ``count(address, elements)`` of Inf and NaN among neighbouring ``"f32"`` or ``"f64"`` numbers."""
-    stamp, size = jit.source_stamp(), int(kind[1:]) // 8
+def nonfinite_test(kind: str, vector_bytes: int) -> Any:
+    """The compiled ``test(address, count)``: 1 if any of `count` neighbouring numbers is Inf or NaN, else 0."""
+    stamp, lanes = jit.source_stamp(), lanes_of(kind, vector_bytes)
 
-    def count(address, elements):
+    def test(address, count):
         stamp  # noqa: B018 - a closure cell in the cache key
-        found = 0
-        for index in range(elements):
-            value = load_element(kind, address + index * size)
-            change = value - value  # zero, but NaN for Inf and NaN
-            found += change != change
-        return found
+        return any_nonfinite(kind, lanes, address, count)
 
-    return jit.serial(count, f"count_nonfinite_{kind}", 2, has_result=True)
+    return jit.serial(test, f"any_nonfinite_{kind}_{8 * vector_bytes}bit", 2, has_result=True)

@@ -287,6 +287,45 @@ def store_element(typingctx, kind, address, value):
     return types.void(kind, types.int64, types.float64), codegen
 
 
+@intrinsic(prefer_literal=True)
+def any_nonfinite(typingctx, kind, lanes, address, count):
+    """1 if one of `count` neighbouring floats is Inf or NaN, else 0."""
+    kind_name, lane_count = literals(kind, lanes)
+    unrolled = 4  # an addition takes four cycles
+
+    def codegen(context, builder, signature, args):
+        address, count = args[2:]
+        vectors = Vectors(builder, kind_name, lane_count)
+
+        def add(total, value):
+            return vectors.add(total, vectors.sub(value, value))  # zero, but NaN for Inf and NaN
+
+        def over_blocks(block, totals):
+            at = vectors.at(address, builder.mul(block, constant(unrolled * lane_count)))
+            return [add(total, vectors.load(vectors.at(at, i * lane_count))) for i, total in enumerate(totals)]
+
+        blocks = builder.sdiv(count, constant(unrolled * lane_count))
+        totals = counted_loop(builder, blocks, [vectors.zero] * unrolled, over_blocks)
+        done = builder.mul(blocks, constant(unrolled * lane_count))
+        left = builder.sub(count, done)
+
+        def over_rest(index, carried):
+            at = builder.add(done, builder.mul(index, constant(lane_count)))
+            mask = vectors.first_lanes(builder.sub(count, at))
+            return [add(carried[0], vectors.load_masked(vectors.at(address, at), mask))]
+
+        rest = builder.sdiv(builder.add(left, constant(lane_count - 1)), constant(lane_count))
+        (total,) = counted_loop(builder, rest, totals[:1], over_rest)
+        for other in totals[1:]:
+            total = vectors.add(total, other)
+        unordered = builder.fcmp_unordered("uno", total, total)
+        bits = builder.bitcast(unordered, ir.IntType(lane_count))
+        found = builder.icmp_unsigned("!=", bits, ir.Constant(bits.type, 0))
+        return builder.zext(found, I64)
+
+    return returns(types.int64, (kind, lanes, address, count)), codegen
+
+
 def _call(context, builder, signature, args):
     address, *values = args
     function = ir.FunctionType(ir.VoidType(), (I64,) * len(values))
