@@ -20,6 +20,7 @@ import numpy as np
 from fastdil import costmodel
 from fastdil.algorithms import ALGORITHMS
 from fastdil.dispatch import granted_threads
+from fastdil.errors import UntameInputError
 from fastdil.hardware import machine
 from fastdil.plans import plan
 from fastdil.problem import Problem
@@ -100,9 +101,12 @@ def measure(draw: Draw, threads: int, budget: float = 0.1) -> list[Timing]:
     calls, features = {}, {}
     for name, algorithm in ALGORITHMS.items():
         if algorithm.supports(problem, machine()) is None and algorithm.estimate(problem, used).seconds < _TOO_SLOW:
-            calls[name] = plan(w, method=name, threads=threads, **draw.spec)
-            features[name] = algorithm.features(problem, used)
-            calls[name](x)
+            call = plan(w, method=name, threads=threads, **draw.spec)
+            try:
+                call(x)
+            except UntameInputError:  # refused for these numbers, as it would be in `auto`
+                continue
+            calls[name], features[name] = call, algorithm.features(problem, used)
     samples: dict[str, list[float]] = {name: [] for name in calls}
     stop = time.perf_counter() + budget * max(len(calls), 1)
     while time.perf_counter() < stop or any(len(times) < 3 for times in samples.values()):
