@@ -276,8 +276,8 @@ def design_schedule(
     -----
     A hole-free stack has at least one path to each position, so R is at most k**layers; and ``R - 1`` is a multiple of
     ``k - 1``. Path counts that are all equal are the mixed radix schedules (`is_uniform`), so ``1, k, k**2, ...``
-    cannot be improved on. Spaces of up to 20,000 schedules are searched completely; in larger ones the best found by local
-    search are returned, with `optimal` False unless their counts are all equal.
+    cannot be improved on. Spaces of up to 20,000 schedules are searched completely (fewer where the field is wide); in
+    larger ones the best found by local search are returned, with `optimal` False unless their counts are all equal.
 
     Examples
     --------
