@@ -1,4 +1,4 @@
-"""Known models against the figures of their papers."""
+"""Known models: what follows from their layer structure, worked out by hand. Nothing is quoted from the papers."""
 
 import pytest
 
@@ -36,7 +36,7 @@ def field(name):
         ("vgg16", (212, 212), (32, 32)),
     ],
 )
-def test_field(name, size, stride):
+def test_field_computed_from_the_layer_structure(name, size, stride):
     assert field(name)[:2] == (size, stride)
 
 
@@ -49,12 +49,12 @@ def test_every_model_has_a_source():
         field(name)
 
 
-def test_context_module_layer_by_layer():
+def test_context_module_computed_layer_by_layer():
     sizes = [found.size[0] for found in receptive_fields(known_model("context-module").design)]
-    assert sizes == [3, 5, 9, 17, 33, 65, 67, 67]  # table 1
+    assert sizes == [3, 5, 9, 17, 33, 65, 67, 67]
 
 
-def test_large_kernel_attention_weights():
+def test_large_kernel_attention_weights_computed_from_its_layers():
     assert cost(known_model("van-lka").design, (32, 56, 56)).parameters == 3392  # 32 channels, K = 21
 
 

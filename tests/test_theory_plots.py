@@ -1,6 +1,8 @@
 """Every picture is drawn once, shows what it should, and changes nothing global."""
 
+import re
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -69,3 +71,17 @@ def test_refusals():
         theory.plot_growth({})
     with pytest.raises(ValueError, match="at least one"):
         theory.plot_coverage([])
+
+
+def test_pictures_of_the_chapter(tmp_path, monkeypatch):
+    """The lines that the chapter shows above its pictures draw them."""
+    text = (Path(__file__).parents[1] / "docs" / "theory.md").read_text()
+    lines = re.findall(r"^>>> (theory\.plot_.*savefig.*)  # doctest: \+SKIP$", text, re.MULTILINE)
+    (tmp_path / "docs" / "images").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    for line in lines:
+        exec(line, {"theory": theory, "Layer": Layer, "stack": lambda *ds: [Layer(3, dilation=d) for d in ds]})
+    drawn = {path.name for path in (tmp_path / "docs" / "images").iterdir()}
+    assert len(lines) == 6
+    assert drawn == set(re.findall(r"\(images/(\w+\.png)\)", text))
+    assert all(path.stat().st_size < 60_000 for path in (tmp_path / "docs" / "images").iterdir())

@@ -317,13 +317,14 @@ def cost(
     options = _Options(bool(bias), as_dtype(dtype), bool(measure))
     steps = _single_steps(layers)
     walked = _Walk(shape, options.itemsize)
+    last_use = {source: number for number, step in enumerate(steps) for source in (*step.inputs, step.name)}
     for number, (name, layer, inputs, kind) in enumerate(steps):
         current = walked.join(name, inputs, kind)
         if layer is None:
             walked.shapes[name] = current
         else:
             current = walked.layer(name, _layer_cost(name, layer, current, options))
-        walked.drop({source for step in steps[number + 1 :] for source in step.inputs} | {name})
+        walked.drop({source for source in walked.shapes if last_use.get(source, -1) <= number} - {name})
     rows = walked.rows
     times = [row.seconds for row in rows if row.seconds is not None]
     return Cost(
@@ -369,9 +370,10 @@ class _Walk:
         self._add(name, row.output_shape)
         return row.output_shape
 
-    def drop(self, needed: set[str]) -> None:
+    def drop(self, unneeded: set[str]) -> None:
         """Forget what no later node reads."""
-        self.shapes = {name: shape for name, shape in self.shapes.items() if name in needed}
+        for name in unneeded:
+            del self.shapes[name]
 
 
 class _Single(NamedTuple):

@@ -1,4 +1,7 @@
-"""Known models as ready designs, each with its source and with what the source says about its field."""
+"""Known models as ready designs, each with the paper that describes its layers.
+
+Figures about them (receptive fields, weights) are computed from that layer structure, not quoted from the papers.
+"""
 
 from __future__ import annotations
 
@@ -122,18 +125,18 @@ def _vgg16() -> tuple[Any, ...]:
 _TABLE = {
     "wavenet-cycle": (
         lambda: _wavenet(1),
-        "van den Oord et al., WaveNet: a generative model for raw audio, 2016, section 2.1",
+        "van den Oord et al., WaveNet: a generative model for raw audio, 2016",
         "One cycle of dilations 1 to 512, kernel 2, causal; 1024 samples.",
     ),
     "wavenet": (
         lambda: _wavenet(3),
-        "van den Oord et al., WaveNet: a generative model for raw audio, 2016, section 2.1",
+        "van den Oord et al., WaveNet: a generative model for raw audio, 2016",
         "Three cycles of ten layers; gates and 1 x 1 layers see nothing more.",
     ),
     "tcn": (
         _tcn,
         "Bai, Kolter and Koltun, An empirical evaluation of generic convolutional and recurrent networks for sequence "
-        "modeling, 2018, section 3",
+        "modeling, 2018",
         "Kernel 7, 8 levels of two causal convolutions, doubling.",
     ),
     "conv-tasnet": (
@@ -154,17 +157,17 @@ _TABLE = {
     ),
     "deeplab-aspp": (
         _aspp,
-        "Chen et al., Rethinking atrous convolution for semantic image segmentation, 2017, section 3.3",
+        "Chen et al., Rethinking atrous convolution for semantic image segmentation, 2017",
         "Rates 6, 12, 18 beside 1 x 1, 256 channels each, and the projection; without image pooling.",
     ),
     "context-module": (
         _context,
-        "Yu and Koltun, Multi-scale context aggregation by dilated convolutions, 2016, table 1",
+        "Yu and Koltun, Multi-scale context aggregation by dilated convolutions, 2016",
         "The basic module: seven 3 x 3 layers and one 1 x 1, as many channels as come in.",
     ),
     "hdc-resnet-group": (
         _hdc_stage,
-        "Wang et al., Understanding convolution for semantic segmentation, 2018, section 3.2",
+        "Wang et al., Understanding convolution for semantic segmentation, 2018",
         "Three bottleneck blocks of ResNet-101's fourth stage with rates 1, 2, 3; residuals see nothing more.",
     ),
     "espnet-module": (
@@ -174,7 +177,7 @@ _TABLE = {
     ),
     "van-lka": (
         _large_kernel_attention,
-        "Guo et al., Visual attention network, 2022, section 3.1",
+        "Guo et al., Visual attention network, 2022",
         "Large kernel attention for K=21, d=3 on 32 channels, without the final product; its exact field is 23.",
     ),
     "starlet": (
@@ -225,7 +228,7 @@ def known_model(name: str) -> KnownModel:
     >>> receptive_field(known_model("wavenet").design).size
     3070
     >>> known_model("context-module").source
-    'Yu and Koltun, Multi-scale context aggregation by dilated convolutions, 2016, table 1'
+    'Yu and Koltun, Multi-scale context aggregation by dilated convolutions, 2016'
     """
     if not isinstance(name, str) or name not in _TABLE:
         raise bad_value("name", name, f"one of {', '.join(_TABLE)}")

@@ -24,6 +24,9 @@ _TOO_MANY = 2**63
 #: Positions listed at most: 2 GiB of counts.
 _LARGEST_FIELD = 2**28
 
+#: Layers of a kind from which a spectrum is quicker than one pass per layer.
+_DEEP = 64
+
 #: A kernel size and its dilation in input pixels.
 Comb = tuple[int, int]
 
@@ -88,10 +91,25 @@ def axis_counts(axis: Sequence[AxisLayer], output: int = 0) -> np.ndarray:
 
 def axis_profile(axis: Sequence[AxisLayer]) -> np.ndarray:
     """Share of the paths that each position has, in floating point; not for stacks that upsample."""
+    found = combs(axis)
+    if len(found) > _DEEP * len(set(found)):
+        return _profile_by_spectrum(found)
     share = np.ones(1)
-    for comb in combs(axis):
+    for comb in found:
         share = box(share, comb) / comb[0]
     return share
+
+
+def _profile_by_spectrum(found: Sequence[Comb]) -> np.ndarray:
+    """Shares of deep stacks of few kinds of layers: powers of their spectra, right to about 1e-12 of the peak."""
+    size = 1 + sum((kernel - 1) * dilation for kernel, dilation in found)
+    length = 1 << (size - 1).bit_length()
+    spectrum = np.ones(length // 2 + 1, complex)
+    for (kernel, dilation), number in Counter(found).items():
+        taps = np.zeros(length)
+        taps[: kernel * dilation : dilation] = 1 / kernel
+        spectrum *= np.fft.rfft(taps) ** number
+    return np.maximum(np.fft.irfft(spectrum, length)[:size], 0.0)
 
 
 def axis_support(axis: Sequence[AxisLayer]) -> np.ndarray:

@@ -116,7 +116,8 @@ def plot_paths(layers: Iterable[AnyLayer], ax: Any = None) -> Any:
     ax.bar(positions, counts, width=0.9, color=BLUE, label="paths")
     ax.set(xlabel="position from the first tap [samples]", ylabel="paths to one output")
     ax.set_title(f"Path counts, kernel/dilation {_names(axis)}")
-    ax.legend(frameon=False)
+    ax.yaxis.get_major_locator().set_params(integer=True)
+    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     return ax
 
 
@@ -144,7 +145,9 @@ def plot_gridding(layers: Iterable[AnyLayer], ax: Any = None) -> Any:
     counts = np.multiply.outer(counts, counts) if counts.ndim == 1 else counts
     ax = _axes(ax, 4.6, 3.8)
     image = ax.imshow(np.ma.masked_equal(counts, 0), cmap="viridis", interpolation="nearest")
-    ax.figure.colorbar(image, ax=ax, label="paths to one output")
+    bar = ax.figure.colorbar(image, ax=ax, label="paths to one output")
+    bar.locator.set_params(integer=True)
+    bar.update_ticks()
     ax.set(xlabel="column [pixels]", ylabel="row [pixels]")
     ax.set_title(f"Gridding map: {np.count_nonzero(counts) / counts.size:.1%} seen")
     return ax
@@ -183,6 +186,7 @@ def plot_growth(designs: Any, ax: Any = None) -> Any:
         colour, marker = (BLUE, ORANGE, GREEN, BLACK)[number % 4], "osD^vx"[number % 6]
         ax.plot(range(1, len(sizes) + 1), sizes, color=colour, marker=marker, label=name or None)
     ax.set_yscale("log", base=2)
+    ax.yaxis.set_major_formatter("{x:g}")
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set(xlabel="depth [layers]", ylabel="receptive field [samples]")
     ax.set_title("Growth of the receptive field")
@@ -227,7 +231,7 @@ def plot_schedule(layers: Iterable[AnyLayer], ax: Any = None) -> Any:
     labels = ["input", *(f"k={layer.kernel}, d={layer.dilation}, s={layer.stride}" for layer in axis)]
     ax.set_yticks(range(len(labels)), labels)
     ax.set_xlabel("position from the first tap [samples]")
-    ax.set_title(f"What one output reads: {len(units)} of {len(counts)} positions")
+    ax.set_title(f"What one output (top) reads: {len(units)} of {len(counts)} positions")
     return ax
 
 

@@ -243,8 +243,7 @@ def design_schedule(
     """Dilations with which a stack of equal kernels reaches a receptive field without holes.
 
     Ranked by the number of layers, which is what costs; then by evenness, the smallest variation of the path counts;
-    then
-    by the narrower field. All that are returned have the fewest layers possible.
+    then by the narrower field. All that are returned have the fewest layers possible.
 
     Parameters
     ----------
@@ -277,9 +276,8 @@ def design_schedule(
     -----
     A hole-free stack has at least one path to each position, so R is at most k**layers; and ``R - 1`` is a multiple of
     ``k - 1``. Path counts that are all equal are the mixed radix schedules (`is_uniform`), so ``1, k, k**2, ...``
-    cannot
-    be improved on. Spaces of up to 20,000 schedules are searched completely; in larger ones the best found by local
-    search are returned, with `optimal` False unless their counts are all equal.
+    cannot be improved on. Spaces of up to 20,000 schedules are searched completely (fewer where the field is wide); in
+    larger ones the best found by local search are returned, with `optimal` False unless their counts are all equal.
 
     Examples
     --------
@@ -347,8 +345,7 @@ def repair_schedule(dilations: Iterable[int], kernel_size: int) -> Schedule:
     -------
     Schedule
         In the order of `dilations`. The sum of all changes is the smallest possible, and among such schedules the
-        field is
-        the widest. A schedule without holes comes back as it is.
+        field is the widest. A schedule without holes comes back as it is.
 
     Raises
     ------
@@ -387,15 +384,22 @@ def repair_schedule(dilations: Iterable[int], kernel_size: int) -> Schedule:
 def _nearest(given: Sequence[int], kernel: int) -> tuple[int, ...]:
     """The hole-free schedule nearest to ascending dilations, the widest of them."""
     widest = given[-1]
+    bound, reach = 0, 1  # the change if every dilation is lowered to the reach: a better schedule changes no more
+    for wanted in given:
+        bound += max(wanted - reach, 0)
+        reach += (kernel - 1) * min(wanted, reach)
     best: dict[int, tuple[int, int, tuple[int, ...]]] = {1: (0, 0, ())}  # reach -> change, - sum, schedule
     for wanted in given:
         further: dict[int, tuple[int, int, tuple[int, ...]]] = {}
         for reached, (change, negative, chosen) in best.items():
             highest = min(reached, widest)
-            for dilation in range(min(wanted, highest), highest + 1):
+            for dilation in range(min(wanted, highest), min(highest, max(wanted + bound - change, 0)) + 1):
                 row = change + abs(dilation - wanted), negative - dilation, (*chosen, dilation)
                 reach = min(reached + (kernel - 1) * dilation, widest)  # beyond it, nothing is out of reach
                 if reach not in further or row[:2] < further[reach][:2]:
                     further[reach] = row
-        best = further
+        best, least = {}, bound + 1
+        for reach in sorted(further, reverse=True):  # a smaller reach is worth keeping for a smaller change only
+            if further[reach][0] < least:
+                best[reach], least = further[reach], further[reach][0]
     return min(best.values())[2]
