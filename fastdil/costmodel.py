@@ -11,21 +11,20 @@ from collections.abc import Mapping
 
 import numpy as np
 
-#: Method -> feature -> nanoseconds per unit. Pedigree: two-core Xeon with AVX-512, 2026-11-23,
-#: ``python -m benchmarks.calibrate --problems 180``: random float32 and float64 problems on one and two threads.
-#: Predictions are off by 1.2 times (median); choices are within 15 % of the best on 92 % of the problems and never
-#: beyond 1.61 times. The optimum is flat: fits of other problems move most weights by less than a tenth, and a fit on a
-#: machine busy with other programs doubled every weight and still chose within 15 % on 82 %.
+#: Method -> feature -> nanoseconds per unit. Pedigree: two cores of an AMD EPYC (Zen 4, AVX-512), 2026-11-24,
+#: ``python -m benchmarks.calibrate --problems 200``: random float32 and float64 problems on one and two threads.
+#: Predictions are off by 1.25 to 1.28 times (median); choices are within 15 % of the best on 90 % of the problems and
+#: never beyond 2.14 times. On problems that it has not seen: see `docs/performance.md`.
 NANOSECONDS: dict[str, dict[str, float]] = {
-    "reference": {"call": 59900.0, "product": 3.49},
+    "reference": {"call": 55100.0, "product": 4.62},
     "direct": {
-        "call": 23400.0, "unit": 28.7, "tile": 15.9, "cycle": 0.458, "masked": 0.393, "gather": 7.34, "byte": 0.11,
+        "call": 9410.0, "unit": 52.4, "tile": 2.99, "cycle": 0.81, "masked": 0.0, "gather": 6.57, "byte": 0.0956,
     },
     "im2col": {
-        "call": 12300.0, "task": 4040.0, "store": 8.89, "fma": 0.255, "copy": 2.56, "gather": 5.22, "entry": 10.5,
-        "stream": 0.0282,
+        "call": 5000.0, "task": 778.0, "store": 7.24, "fma": 0.406, "copy": 0.156, "gather": 5.49, "entry": 10.7,
+        "stream": 0.0,
     },
-    "fft": {"call": 0.0, "block": 272000.0, "butterfly": 0.0695, "mix": 0.144, "point": 5.71},
+    "fft": {"call": 77600.0, "block": 267000.0, "butterfly": 0.0222, "mix": 0.11, "point": 5.37},
 }  # fmt: skip
 
 #: What a vector multiply-add of integers takes in `im2col`, times that of floats; `direct` waits for its loads instead.

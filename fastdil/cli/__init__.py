@@ -80,7 +80,7 @@ nearest schedule without holes."""
 ANALYSE_EPILOG = """\
 examples:
   fastdil analyse 1 2 4 8 --kernel 3
-  fastdil analyse 2 4 --kernel 3 --plot out.png     (needs Matplotlib: pip install "fastdil[plot]")"""
+  fastdil analyse 2 4 --kernel 3 --plot out.png     (with Matplotlib: the extra "plot")"""
 
 INFO = """\
 Print versions, instruction set, caches, threads, where compiled code is kept, and the environment
