@@ -64,8 +64,8 @@ examples:
 
 
 DESIGN = """\
-Find dilations with which a stack of equal kernels, stride 1, reaches a receptive field without holes: fewest
-layers first, then the most even path counts."""
+Find dilations with which a stack of equal kernels, stride 1, reaches a receptive field without holes:
+fewest layers first, then the most even path counts."""
 
 DESIGN_EPILOG = """\
 examples:
@@ -74,8 +74,8 @@ examples:
   fastdil design --kernel 2 --receptive-field 4096 --layers 16 --max-dilation 512"""
 
 ANALYSE = """\
-What a stack of dilated layers, stride 1, sees: its field after each layer, holes, evenness, influence, and the
-nearest schedule without holes."""
+What a stack of dilated layers, stride 1, sees: its field after each layer, holes, evenness, influence,
+and the nearest schedule without holes."""
 
 ANALYSE_EPILOG = """\
 examples:
