@@ -25,6 +25,7 @@ NANOSECONDS: dict[str, dict[str, float]] = {
         "stream": 0.0,
     },
     "fft": {"call": 77600.0, "block": 267000.0, "butterfly": 0.0222, "mix": 0.11, "point": 5.37},
+    "winograd": {"call": 9000000.0},
 }  # fmt: skip
 
 #: What a vector multiply-add of integers takes in `im2col`, times that of floats; `direct` waits for its loads instead.

@@ -1,0 +1,165 @@
+"""winograd: minimal filtering on the dilation phases, for layers with many channels and taps in twos and threes."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+
+from fastdil import costmodel
+from fastdil.algorithms.base import Call, Estimate, Weights
+from fastdil.algorithms.compiled import (
+    activation_address,
+    all_finite,
+    block_tail,
+    crop_bytes,
+    element_kind,
+    kernel_call,
+    real_strides,
+)
+from fastdil.hardware import Machine, machine
+from fastdil.kernels import winograd
+from fastdil.kernels.geometry import ACTIVATE, STRIDES, fill, lanes_of
+from fastdil.kernels.winograd_tiles import OUTPUTS, SAMPLES
+from fastdil.problem import Problem
+
+#: Channels (times taps of the depth) that are transformed at a time.
+_BLOCK_TERMS = 192
+#: Output channels of one task at most.
+_MOST_ROWS = 256
+#: Tasks per thread worth having, so that unequal ones balance.
+_TASKS_PER_THREAD = 4
+
+_TRANSFORMS = {
+    1: np.eye(1),
+    2: np.array([[1, 0], [1, 1], [0, 1.0]]),
+    3: np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1.0]]),
+}
+
+
+class Winograd:
+    """F(2,3) and F(2,2) along height and width (`fastdil.kernels.winograd`); taps of the depth count as channels."""
+
+    name = "winograd"
+    needs_tame_input = True
+
+    def supports(self, problem: Problem, machine: Machine) -> str | None:
+        if problem.dtype.kind != "f":
+            return f"it computes float32 and float64, not {problem.dtype.name}"
+        if any(stride > 1 for stride in problem.stride):
+            return "its tiles are pairs of neighbouring outputs of a phase, and a stride above 1 skips them"
+        if max(problem.kernel[1:]) not in (2, 3) or min(problem.kernel[1:]) < 1:
+            taps = " x ".join(map(str, problem.kernel[1:]))
+            return f"it needs one to three taps along height and width, and not one along both; not {taps}"
+        return None
+
+    def features(self, problem: Problem, threads: int) -> dict[str, float]:
+        layout = _Layout(problem, threads)
+        return layout.features(min(threads, layout.tasks))
+
+    def estimate(self, problem: Problem, threads: int) -> Estimate:
+        layout = _Layout(problem, threads)
+        workers = min(threads, layout.tasks)
+        return Estimate(
+            costmodel.predict(self.name, layout.features(workers)), layout.scratch_bytes * workers, 8.0
+        )
+
+    def prepare(self, problem: Problem, w: np.ndarray) -> Weights:
+        return Weights(_pack(problem, w), all_finite(w))
+
+    def bind(self, problem: Problem, x_strides: tuple[int, ...], finite: bool, threads: int) -> Call:
+        layout = _Layout(problem, threads)
+        params = layout.params.copy()
+        params[STRIDES] = real_strides(problem, x_strides)
+        params[ACTIVATE] = activation_address(problem)
+        kernel = winograd.winograd_kernel(layout.kind, layout.vector_bytes, *problem.kernel[1:])
+        skip = crop_bytes(problem, x_strides)
+        return kernel_call(kernel.address, params, skip, layout.tasks, layout.scratch_bytes, threads)
+
+
+def _pack(problem: Problem, w: np.ndarray) -> np.ndarray:
+    """Transformed weights as ``[group][frequency][block][tap of the depth][channel][row]``."""
+    rows, _ = winograd.tile_shape(machine().vector_bytes)
+    groups, group_out, group_in = problem.groups, problem.group_out, problem.group_in
+    blocks = block_tail(problem, rows)
+    shaped = w.reshape(groups, group_out, group_in, *problem.kernel).astype(np.float64)
+    height, width = (_TRANSFORMS[taps] for taps in problem.kernel[1:])
+    waves = np.einsum("goidhw,fh,ew->gfeodi", shaped, height, width, optimize=True)
+    packed = np.zeros((groups, len(height) * len(width), blocks * rows, problem.kernel[0] * group_in), w.dtype)
+    packed[:, :, :group_out] = waves.reshape(groups, len(height) * len(width), group_out, -1)
+    packed = packed.reshape(groups, len(height) * len(width), blocks, rows, -1)
+    return np.ascontiguousarray(packed.transpose(0, 1, 2, 4, 3))
+
+
+class _Layout:
+    """How one problem is cut into tasks, and the parameters that tell the kernel so."""
+
+    def __init__(self, problem: Problem, threads: int):
+        self.problem, self.kind, self.vector_bytes = problem, element_kind(problem), machine().vector_bytes
+        self.rows, self.width = winograd.tile_shape(self.vector_bytes)
+        self.lanes = lanes_of(self.kind, self.vector_bytes)
+        depth, height, width = problem.out_size
+        self.row_step, self.plane_lines = _pairs(problem.kernel[1], problem.dilation[1], height)
+        self.column_step, self.tiles = _pairs(problem.kernel[2], problem.dilation[2], width)
+        self.lines = depth * self.plane_lines
+        self.group_blocks = block_tail(problem, self.rows)
+        self.task_blocks = _share(self.group_blocks, _MOST_ROWS // self.rows)
+        self.block_channels = _share(problem.group_in, _BLOCK_TERMS)
+        self.block_taps = min(problem.kernel[0], max(_BLOCK_TERMS // problem.group_in, 1))
+        self._cut(threads)
+        self.params = fill(problem, winograd.FIELDS)
+        self.params[winograd.LINES], self.params[winograd.PLANE_LINES] = self.lines, self.plane_lines
+        self.params[winograd.TASK_LINES], self.params[winograd.LINE_BLOCKS] = self.task_lines, self.line_blocks
+        self.params[winograd.ROW_STEP], self.params[winograd.COLUMN_STEP] = self.row_step, self.column_step
+        self.params[winograd.TILES], self.params[winograd.CHUNK] = self.tiles, self.chunk
+        self.params[winograd.CHUNKS], self.params[winograd.RUN_CHUNKS] = self.chunks, self.run_chunks
+        self.params[winograd.GROUP_BLOCKS], self.params[winograd.TASK_BLOCKS] = self.group_blocks, self.task_blocks
+        self.params[winograd.BLOCK_TAPS], self.params[winograd.BLOCK_CHANNELS] = self.block_taps, self.block_channels
+        self.scratch_bytes = winograd.scratch_layout(self.params, self.kind, self.vector_bytes, *problem.kernel[1:])
+
+    def _cut(self, threads: int) -> None:
+        """Tiles per task: those whose frequencies fit L2, of several short lines or of a part of a long one."""
+        problem, strip = self.problem, self.width * self.lanes
+        frequencies = math.prod(SAMPLES[taps] for taps in problem.kernel[1:])
+        tile_bytes = frequencies * self.block_channels * self.block_taps * int(self.kind[1:]) // 8
+        most = max(machine().l2 * 3 // 5 // tile_bytes // strip, 1) * strip
+        while most > strip:
+            self._cut_lines(most)
+            if self.tasks >= _TASKS_PER_THREAD * threads or threads == 1:
+                return
+            most = max(most // 2 // strip, 1) * strip
+        self._cut_lines(most)
+
+    def _cut_lines(self, most: int) -> None:
+        self.run_chunks, self.chunk = 0, min(self.tiles, most)
+        if self.tiles > most and self.column_step <= most:
+            self.chunk = most // self.column_step * self.column_step
+        elif self.tiles > most:
+            self.run_chunks = -(-self.column_step // most)
+            self.chunk = -(-self.column_step // (self.run_chunks * self.lanes)) * self.lanes
+        self.chunks = -(-self.tiles // self.chunk)
+        if self.run_chunks:
+            whole = (self.tiles - 1) // self.column_step
+            self.chunks = whole * self.run_chunks + -(-(self.tiles - whole * self.column_step) // self.chunk)
+        self.task_lines = _share(self.lines, max(most // self.chunk, 1))
+        self.line_blocks = -(-self.lines // self.task_lines)
+        shares = -(-self.group_blocks // self.task_blocks)
+        self.tasks = self.problem.batch * self.problem.groups * shares * self.chunks * self.line_blocks
+
+    def features(self, threads: int) -> dict[str, float]:
+        """Amounts of work per thread."""
+        return {"call": 1}
+
+
+def _pairs(taps: int, dilation: int, outputs: int) -> tuple[int, int]:
+    """Outputs per run, and tiles, of an axis: pairs of outputs that are `dilation` apart."""
+    if OUTPUTS[taps] == 1:
+        return outputs, outputs
+    whole = (outputs - 1) // (2 * dilation)
+    return dilation, whole * dilation + min(dilation, outputs - whole * 2 * dilation)
+
+
+def _share(count: int, most: int) -> int:
+    """`count` in as few equal parts of at most `most` as possible: the size of one."""
+    return -(-count // -(-count // most))
