@@ -14,7 +14,9 @@ from fastdil.algorithms.reference import Reference
 from fastdil.algorithms.winograd import Winograd
 
 #: Every algorithm, in registry order.
-ALGORITHMS: dict[str, Algorithm] = {algorithm.name: algorithm for algorithm in (Reference(), Direct(), Im2col(), Fft(), Winograd())}
+ALGORITHMS: dict[str, Algorithm] = {
+    algorithm.name: algorithm for algorithm in (Reference(), Direct(), Im2col(), Fft(), Winograd())
+}
 
 
 def methods() -> tuple[str, ...]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import math
+from typing import NamedTuple
 
 import numpy as np
 
 from fastdil import costmodel
+from fastdil.addresses import address_of
 from fastdil.algorithms.base import Call, Estimate, Weights
 from fastdil.algorithms.compiled import (
     activation_address,
@@ -15,27 +16,34 @@ from fastdil.algorithms.compiled import (
     block_tail,
     crop_bytes,
     element_kind,
-    kernel_call,
+    pack_weights,
     real_strides,
 )
+from fastdil.algorithms.loudness import Guard
+from fastdil.errors import UntameInputError
 from fastdil.hardware import Machine, machine
 from fastdil.kernels import winograd
+from fastdil.kernels.driver import default_threads, execute, launcher
 from fastdil.kernels.geometry import ACTIVATE, STRIDES, fill, lanes_of
+from fastdil.kernels.loudness import MOST_ROWS
 from fastdil.kernels.winograd_tiles import OUTPUTS, SAMPLES
 from fastdil.problem import Problem
 
 #: Channels (times taps of the depth) that are transformed at a time.
-_BLOCK_TERMS = 192
+_BLOCK_TERMS = 96
 #: Output channels of one task at most.
 _MOST_ROWS = 256
 #: Tasks per thread worth having, so that unequal ones balance.
 _TASKS_PER_THREAD = 4
 
-_TRANSFORMS = {
-    1: np.eye(1),
-    2: np.array([[1, 0], [1, 1], [0, 1.0]]),
-    3: np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1.0]]),
-}
+
+class _Spectra(NamedTuple):
+    """Transformed weights, and what the loudness of an input is weighed with."""
+
+    packed: np.ndarray  #: ``[group][frequency][block][tap of the depth][channel][row]``
+    scales: np.ndarray  #: per group: the largest weight energy of an input channel
+    energies: np.ndarray  #: of each input channel, in units of its group's scale
+    rows: np.ndarray  #: ``[group][row][channel][tap]``: absolute weights of a few output channels
 
 
 class Winograd:
@@ -61,12 +69,11 @@ class Winograd:
     def estimate(self, problem: Problem, threads: int) -> Estimate:
         layout = _Layout(problem, threads)
         workers = min(threads, layout.tasks)
-        return Estimate(
-            costmodel.predict(self.name, layout.features(workers)), layout.scratch_bytes * workers, 8.0
-        )
+        return Estimate(costmodel.predict(self.name, layout.features(workers)), layout.scratch_bytes * workers, 8.0)
 
     def prepare(self, problem: Problem, w: np.ndarray) -> Weights:
-        return Weights(_pack(problem, w), all_finite(w))
+        finite = all_finite(w)
+        return Weights(_transform(problem, w) if finite else None, finite)
 
     def bind(self, problem: Problem, x_strides: tuple[int, ...], finite: bool, threads: int) -> Call:
         layout = _Layout(problem, threads)
@@ -74,22 +81,42 @@ class Winograd:
         params[STRIDES] = real_strides(problem, x_strides)
         params[ACTIVATE] = activation_address(problem)
         kernel = winograd.winograd_kernel(layout.kind, layout.vector_bytes, *problem.kernel[1:])
+        launch = launcher(kernel.address, params, layout.tasks, layout.scratch_bytes, threads)
         skip = crop_bytes(problem, x_strides)
-        return kernel_call(kernel.address, params, skip, layout.tasks, layout.scratch_bytes, threads)
+        guard = Guard(problem, x_strides, threads)
+
+        def call(x: np.ndarray, weights: Weights, bias: np.ndarray | None, out: np.ndarray) -> None:
+            if not weights.finite:
+                raise UntameInputError("method='winograd': expected finite weights; a transform spreads Inf and NaN")
+            guard.check(x, weights.data.scales, weights.data.energies, weights.data.rows)
+            at_bias = 0 if bias is None else address_of(bias)
+            launch(address_of(x) + skip, address_of(weights.data.packed), at_bias, address_of(out))
+
+        return call
 
 
-def _pack(problem: Problem, w: np.ndarray) -> np.ndarray:
-    """Transformed weights as ``[group][frequency][block][tap of the depth][channel][row]``."""
+def _transform(problem: Problem, w: np.ndarray) -> _Spectra:
     rows, _ = winograd.tile_shape(machine().vector_bytes)
-    groups, group_out, group_in = problem.groups, problem.group_out, problem.group_in
-    blocks = block_tail(problem, rows)
-    shaped = w.reshape(groups, group_out, group_in, *problem.kernel).astype(np.float64)
-    height, width = (_TRANSFORMS[taps] for taps in problem.kernel[1:])
-    waves = np.einsum("goidhw,fh,ew->gfeodi", shaped, height, width, optimize=True)
-    packed = np.zeros((groups, len(height) * len(width), blocks * rows, problem.kernel[0] * group_in), w.dtype)
-    packed[:, :, :group_out] = waves.reshape(groups, len(height) * len(width), group_out, -1)
-    packed = packed.reshape(groups, len(height) * len(width), blocks, rows, -1)
-    return np.ascontiguousarray(packed.transpose(0, 1, 2, 4, 3))
+    kind, groups, depths, group_in = element_kind(problem), problem.groups, problem.kernel[0], problem.group_in
+    blocks, elements = block_tail(problem, rows), group_in * rows
+    frequencies = math.prod(SAMPLES[taps] for taps in problem.kernel[1:])
+    by_tap = pack_weights(problem, w, rows, taps_first=True)
+    packed = np.empty(groups * frequencies * blocks * depths * elements, w.dtype)
+    squares = np.empty((groups, blocks, depths, group_in, rows))
+    params = np.array([groups, blocks, depths, elements], np.int64)
+    kernel = winograd.weight_kernel(kind, machine().vector_bytes, *problem.kernel[1:])
+    threads = default_threads() if packed.nbytes > machine().l2 else 1
+    pointers = 0, address_of(by_tap), address_of(squares), address_of(packed)
+    execute(kernel.address, params, pointers, groups * blocks, 0, threads)
+    squares = squares.sum(axis=2)
+    energies = squares.max(axis=(1, 3))
+    scales = energies.max(axis=1, keepdims=True)
+    norms = squares.sum(axis=2).reshape(groups, -1)[:, : problem.group_out]
+    largest = np.argsort(norms, axis=1)[:, -MOST_ROWS:]
+    shaped = w.reshape(groups, problem.group_out, group_in * problem.taps)
+    seen = np.abs(np.take_along_axis(shaped, largest[:, :, None], axis=1))
+    relative = energies / np.where(scales > 0, scales, 1)
+    return _Spectra(packed, scales[:, 0], np.ascontiguousarray(relative, w.dtype), np.ascontiguousarray(seen))
 
 
 class _Layout:
@@ -123,7 +150,7 @@ class _Layout:
         problem, strip = self.problem, self.width * self.lanes
         frequencies = math.prod(SAMPLES[taps] for taps in problem.kernel[1:])
         tile_bytes = frequencies * self.block_channels * self.block_taps * int(self.kind[1:]) // 8
-        most = max(machine().l2 * 3 // 5 // tile_bytes // strip, 1) * strip
+        most = max(machine().l2 // tile_bytes // strip, 1) * strip
         while most > strip:
             self._cut_lines(most)
             if self.tasks >= _TASKS_PER_THREAD * threads or threads == 1:
@@ -134,7 +161,7 @@ class _Layout:
     def _cut_lines(self, most: int) -> None:
         self.run_chunks, self.chunk = 0, min(self.tiles, most)
         if self.tiles > most and self.column_step <= most:
-            self.chunk = most // self.column_step * self.column_step
+            self.chunk = _share(-(-self.tiles // self.column_step), most // self.column_step) * self.column_step
         elif self.tiles > most:
             self.run_chunks = -(-self.column_step // most)
             self.chunk = -(-self.column_step // (self.run_chunks * self.lanes)) * self.lanes

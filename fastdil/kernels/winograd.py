@@ -59,6 +59,7 @@ from fastdil.kernels.winograd_tiles import (
     join_runs,
     transform_columns,
     transform_rows,
+    transform_weights,
 )
 from fastdil.workspace import ALIGNMENT
 
@@ -96,9 +97,19 @@ from fastdil.workspace import ALIGNMENT
 FIELDS = 28
 
 #: What `open_task` works out, at the start of the worker's scratch memory.
-(SAMPLE, GROUP, FIRST_BLOCK, LAST_BLOCK, FIRST_LINE, LAST_LINE, FIRST_TILE, LINE_TILES, FIRST_COLUMN, STRIPS, VECTORS) = (
-    range(11)
-)
+(
+    SAMPLE,
+    GROUP,
+    FIRST_BLOCK,
+    LAST_BLOCK,
+    FIRST_LINE,
+    LAST_LINE,
+    FIRST_TILE,
+    LINE_TILES,
+    FIRST_COLUMN,
+    STRIPS,
+    VECTORS,
+) = range(11)
 STATE_FIELDS = 11
 
 
@@ -147,10 +158,20 @@ def clear(kind, lanes, size, target, count):
 
 
 @helper
+def spread(step):
+    """The next odd number of cache lines: samples at all frequencies then lie in different sets of L1."""
+    return (step // ALIGNMENT | 1) * ALIGNMENT
+
+
+@helper
 def fill_columns(params, state, scratch):
     """Where the samples of all pieces of a row stand, as offsets into a row of the input, or `OUTSIDE`."""
     count, step = load_i64(params, PIECE), load_i64(params, COLUMN_STEP)
-    first, mode, size = load_i64(state, FIRST_COLUMN) - load_i64(params, LW), load_i64(params, MODE), load_i64(params, NW)
+    first, mode, size = (
+        load_i64(state, FIRST_COLUMN) - load_i64(params, LW),
+        load_i64(params, MODE),
+        load_i64(params, NW),
+    )
     for piece in range(load_i64(params, PIECES)):
         for index in range(count):
             source = source_index(first + piece * step + index, size, mode)
@@ -302,14 +323,19 @@ def multiply_tile(kind, lanes, rows, used, weights, panel, pitch, terms, tile):
 
 @helper
 def multiply_block(
-    kind, lanes, rows, width, size, frequencies, params, state, scratch, weights, terms, is_first, frequency_step
-):
+    kind, lanes, rows, width, size, frequencies, params, state, scratch, weights, terms, is_first, frequency_step,
+    sums_step,
+):  # fmt: skip
     """Multiply the panel with the weights of the task's outputs, at all frequencies; `weights` is the first one's."""
     all_terms = load_i64(params, GROUP_IN) * load_i64(params, KD)
     block_bytes = all_terms * rows * size
     strip_bytes, tile_bytes = width * lanes * size, rows * width * lanes * size
     group_blocks, first = load_i64(params, GROUP_BLOCKS), load_i64(state, FIRST_BLOCK)
-    panel, sums, part = scratch + load_i64(params, PANEL), scratch + load_i64(params, SUMS), scratch + load_i64(params, PART)
+    panel, sums, part = (
+        scratch + load_i64(params, PANEL),
+        scratch + load_i64(params, SUMS),
+        scratch + load_i64(params, PART),
+    )
     strips, pitch = load_i64(state, STRIPS), load_i64(params, PITCH)
     for frequency in range(frequencies):
         for block in range(first, load_i64(state, LAST_BLOCK)):
@@ -324,7 +350,7 @@ def multiply_block(
                     add_vectors(kind, lanes, sums, part, rows * used)
                 sums += tile_bytes
         panel += frequency_step
-        sums += (load_i64(params, TASK_BLOCKS) - (load_i64(state, LAST_BLOCK) - first)) * strips * tile_bytes
+        sums += sums_step - (load_i64(state, LAST_BLOCK) - first) * strips * tile_bytes
 
 
 @helper
@@ -416,12 +442,16 @@ def _make_winograd_kernel(
         group_in, depths = load_i64(params, GROUP_IN), load_i64(params, KD)
         taps_at_once, channels_at_once = load_i64(params, BLOCK_TAPS), load_i64(params, BLOCK_CHANNELS)
         pitch = load_i64(params, PITCH)
-        panel_step = taps_at_once * channels_at_once * pitch
-        sums_step = load_i64(params, TASK_BLOCKS) * load_i64(state, STRIPS) * rows * width * lanes * size
+        panel_step = spread(taps_at_once * channels_at_once * pitch)
+        sums_step = spread(load_i64(params, TASK_BLOCKS) * load_i64(state, STRIPS) * rows * width * lanes * size)
         # Rows end within a vector whose other lanes are multiplied too: with zeros, not with what was there before.
         last = scratch + load_i64(params, PANEL) + (load_i64(state, VECTORS) - 1) * lanes * size
-        copy_vectors(kind, lanes, last, pitch, last, 0, frequencies * taps_at_once * channels_at_once, 0)
-        weights = w + load_i64(state, GROUP) * load_i64(params, GROUP_BLOCKS) * frequencies * depths * group_in * rows * size
+        for frequency in range(frequencies):
+            at = last + frequency * panel_step
+            copy_vectors(kind, lanes, at, pitch, at, 0, taps_at_once * channels_at_once, 0)
+        weights = (
+            w + load_i64(state, GROUP) * load_i64(params, GROUP_BLOCKS) * frequencies * depths * group_in * rows * size
+        )
         is_first = True
         for tap in range(0, depths, taps_at_once):
             taps = min(taps_at_once, depths - tap)
@@ -434,6 +464,7 @@ def _make_winograd_kernel(
                 multiply_block(
                     kind, lanes, rows, width, size, frequencies, params, state, scratch,
                     weights + (tap * group_in + channel) * rows * size, taps * channels, is_first, panel_step,
+                    sums_step,
                 )  # fmt: skip
                 is_first = False
         finish_task(
@@ -451,6 +482,37 @@ def winograd_kernel(kind: str, vector_bytes: int, height_taps: int, width_taps: 
     lanes = lanes_of(kind, vector_bytes)
     name = f"winograd_{height_taps}x{width_taps}_{kind}_{8 * vector_bytes}bit"
     return _make_winograd_kernel(kind, int(kind[1:]) // 8, lanes, rows, width, height_taps, width_taps, name)
+
+
+# Parameters of the weight transform: groups, blocks per group, taps of the depth, elements of one tap of one block.
+(V_GROUPS, V_BLOCKS, V_DEPTHS, V_ELEMENTS) = range(4)
+
+
+def _make_weight_kernel(kind: str, size: int, lanes: int, height_taps: int, width_taps: int, name: str) -> Any:
+    stamp = jit.source_stamp()
+    taps, frequencies = height_taps * width_taps, SAMPLES[height_taps] * SAMPLES[width_taps]
+
+    def transform_packed(params, x, w, bias, out, scratch, task):
+        """Task = one block of one group: ``[group][frequency][block][depth][element]``; energies go to `bias`."""
+        stamp  # noqa: B018 - a closure cell in the cache key
+        blocks, depths, elements = load_i64(params, V_BLOCKS), load_i64(params, V_DEPTHS), load_i64(params, V_ELEMENTS)
+        group, block = task // blocks, task % blocks
+        for depth in range(depths):
+            transform_weights(
+                kind, lanes, height_taps, width_taps, w + (task * depths + depth) * taps * elements * size,
+                elements * size, out + ((group * frequencies * blocks + block) * depths + depth) * elements * size,
+                blocks * depths * elements * size, bias + (task * depths + depth) * elements * 8, elements,
+            )  # fmt: skip
+
+    return jit.callback(transform_packed, name, KERNEL_ARGUMENTS)
+
+
+@cache
+def weight_kernel(kind: str, vector_bytes: int, height_taps: int, width_taps: int) -> Any:
+    """The kernel that transforms packed weights; its vectors are as long as a register tile has rows."""
+    rows, _ = tile_shape(vector_bytes)
+    name = f"winograd_weights_{height_taps}x{width_taps}_{kind}_{8 * vector_bytes}bit"
+    return _make_weight_kernel(kind, int(kind[1:]) // 8, rows, height_taps, width_taps, name)
 
 
 def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int, height_taps: int, width_taps: int) -> int:
@@ -476,8 +538,8 @@ def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int, height_taps
     terms = int(params[BLOCK_TAPS]) * int(params[BLOCK_CHANNELS])
     parts = (
         (None, STATE_FIELDS * 8),
-        (PANEL, (frequencies * terms + 1) * int(params[PITCH])),
-        (SUMS, frequencies * int(params[TASK_BLOCKS]) * strips * rows * strip * size),
+        (PANEL, frequencies * (terms * int(params[PITCH]) + ALIGNMENT)),
+        (SUMS, frequencies * (int(params[TASK_BLOCKS]) * strips * rows * strip * size + ALIGNMENT)),
         (PART, rows * strip * size),
         (ROWS, height_samples * int(params[ROW_PITCH])),
         (LINES_AT, 4 * int(params[ROW_PITCH])),

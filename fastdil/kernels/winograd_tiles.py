@@ -88,9 +88,7 @@ def _halves(lanes: int, step: int) -> tuple[list[int], list[int]]:
 
 
 @intrinsic(prefer_literal=True)
-def transform_columns(
-    typingctx, kind, lanes, rows, taps, step, source, pitch, shift, target, frequency_step, count
-):
+def transform_columns(typingctx, kind, lanes, rows, taps, step, source, pitch, shift, target, frequency_step, count):
     """Along the width: `count` tiles of each of `rows` rows that are `pitch` bytes apart to all their frequencies.
 
     With `step` 0, sample k of the tiles starts ``k * shift`` bytes into the row, and neighbouring tiles are
@@ -284,3 +282,51 @@ def copy_run(typingctx, kind, lanes, target, source, count):
         return context.get_dummy_value()
 
     return returns(types.void, (kind, lanes, target, source, count)), codegen
+
+
+@intrinsic(prefer_literal=True)
+def transform_weights(
+    typingctx, kind, lanes, heights, widths, source, tap_step, target, frequency_step, energies, count
+):
+    """Weights to frequencies: `count` neighbours of each tap, `tap_step` bytes apart, in double precision, rounded once.
+
+    The factors 1/2 of F(2,3) are taken in here. `energies` receives the sums of the squares over all taps.
+    """
+    kind_name, lane_count, height_taps, width_taps = literals(kind, lanes, heights, widths)
+
+    def codegen(context, builder, signature, args):
+        source, tap_step, target, frequency_step, energies, count = args[4:]
+        vectors, doubles = Vectors(builder, kind_name, lane_count), Vectors(builder, "f64", lane_count)
+        half = doubles.filled(0.5)
+
+        def forward(taps, w):
+            if taps == 1:
+                return w
+            if taps == 2:
+                return [w[0], doubles.add(w[0], w[1]), w[1]]
+            outer = doubles.add(w[0], w[2])
+            both = doubles.add(outer, w[1]), doubles.sub(outer, w[1])
+            return [w[0], *(builder.fmul(half, value) for value in both), w[2]]
+
+        def body(index, carried):
+            shift = builder.mul(index, constant(lane_count))
+            at, to = vectors.at(source, shift), vectors.at(target, shift)
+            weights, energy = [], doubles.zero
+            for _ in range(height_taps * width_taps):
+                value = vectors.load(at)
+                weights.append(builder.fpext(value, doubles.type) if kind_name == "f32" else value)
+                energy = doubles.fma(weights[-1], weights[-1], energy)
+                at = builder.add(at, tap_step)
+            doubles.store(energy, doubles.at(energies, shift))
+            columns = [forward(height_taps, weights[c::width_taps]) for c in range(width_taps)]
+            for row in range(SAMPLES[height_taps]):
+                for value in forward(width_taps, [column[row] for column in columns]):
+                    vectors.store(builder.fptrunc(value, vectors.type) if kind_name == "f32" else value, to)
+                    to = builder.add(to, frequency_step)
+            return []
+
+        counted_loop(builder, builder.sdiv(count, constant(lane_count)), [], body)
+        return context.get_dummy_value()
+
+    arguments = (kind, lanes, heights, widths, source, tap_step, target, frequency_step, energies, count)
+    return returns(types.void, arguments), codegen
