@@ -10,13 +10,13 @@ from fastdil.addresses import address_of
 from fastdil.algorithms.compiled import crop_bytes, element_kind, real_strides
 from fastdil.errors import UntameInputError
 from fastdil.hardware import machine
-from fastdil.kernels import loudness
+from fastdil.kernels import loudness as kernels
 from fastdil.kernels.driver import launcher
 from fastdil.kernels.geometry import STRIDES, fill, lanes_of
 from fastdil.problem import Problem
 
-#: Largest Euclidean norm of what a tile reads, in units of the largest ``conv(|x|, |w|)`` that is known.
-_LOUDEST = 2.5
+#: Largest loudness of a pixel, in units of the largest ``conv(|x|, |w|)`` that is known.
+_LOUDEST = 2.0
 #: Tasks of one plane at least, so that several threads share it.
 _STRIPES = 4
 
@@ -24,9 +24,9 @@ _STRIPES = 4
 class Guard:
     """Refuses data that a tile hears louder than its taps see it.
 
-    A tile errs relative to the Euclidean norm of all that it reads, weighted; the contract's bound counts
-    ``conv(|x|, |w|)``, which a loud sample raises only where the taps weigh it. So in every sample of the batch the norm
-    at its loudest pixel is compared with the sums at the outputs that read this pixel.
+    A tile errs relative to all that it reads; the contract's bound counts ``conv(|x|, |w|)``, which a loud sample raises
+    only where the taps weigh it. So in every sample of the batch the loudness of its loudest pixel is compared with the
+    sums at the outputs that read this pixel.
     """
 
     def __init__(self, problem: Problem, x_strides: tuple[int, ...], threads: int):
@@ -34,29 +34,29 @@ class Guard:
         self.unseen = not all(_seen(problem, axis).all() for axis in range(3))
         self.skip = crop_bytes(problem, x_strides)
         kind, vector_bytes = element_kind(problem), machine().vector_bytes
-        params = fill(problem, loudness.FIELDS)
+        params = fill(problem, kernels.FIELDS)
         params[STRIDES] = strides = real_strides(problem, x_strides)
         sizes = tuple(window.size for window in problem.windows)
         is_whole = strides[4] == 1 and strides[3] == sizes[2] and strides[2] == sizes[1] * sizes[2]
         lines, line = (1, math.prod(sizes)) if is_whole else (math.prod(sizes[:2]), sizes[2])
-        stripe = min(-(-line // _STRIPES) if lines == 1 else line, loudness.MOST_PIXELS)
+        stripe = max(min(-(-line // _STRIPES) if lines == 1 else line, kernels.MOST_PIXELS), 1)
         stripes = lines * -(-line // stripe)
-        rows = min(problem.group_out, loudness.MOST_ROWS)
-        params[loudness.LINE :] = line, stripe, stripes, rows
+        rows = min(problem.group_out, kernels.MOST_ROWS)
+        params[kernels.LINE :] = line, stripe, stripes, rows
         self.planes = problem.batch * problem.groups
         self.tasks = self.planes * stripes
         scratch = 2 * (stripe + lanes_of(kind, vector_bytes)) * problem.dtype.itemsize
-        energy, magnitude = loudness.energy_kernel(kind, vector_bytes), loudness.magnitude_kernel(kind)
-        self._find = launcher(energy.address, params, self.tasks, scratch, threads)
+        loud, magnitude = kernels.loudness_kernel(kind, vector_bytes), kernels.magnitude_kernel(kind)
+        self._find = launcher(loud.address, params, self.tasks, scratch, threads)
         self._see = launcher(magnitude.address, params, self.planes, 0, threads)
 
-    def check(self, x: np.ndarray, scales: np.ndarray, energies: np.ndarray, rows: np.ndarray) -> None:
+    def check(self, x: np.ndarray, scales: np.ndarray, norms: np.ndarray, rows: np.ndarray) -> None:
         """Raise `UntameInputError` unless the input is finite, far from over- and underflow, and seen by the taps.
 
-        `scales` are the largest weight energies per group, `energies` those of all input channels in units of them, and
+        `scales` are the largest Euclidean norms of a kernel per group, `norms` those of all input channels in units of it, and
         `rows` the absolute weights of the outputs at which to look.
         """
-        refusal = self._refusal(x, scales, energies, rows)
+        refusal = self._refusal(x, scales, norms, rows)
         if refusal is not None and self.unseen:
             # The loudest pixel may be one that no tap meets.
             samples = self._samples(x)
@@ -66,7 +66,7 @@ class Guard:
             cropped = tuple(slice(w.crop, w.crop + w.size) for w in self.problem.windows)
             cleared[:, :, *cropped] = np.where(inside, samples[:, :, *cropped], 0)
             guard = Guard(self.problem, cleared.strides, self.threads)
-            refusal = guard._refusal(cleared, scales, energies, rows)
+            refusal = guard._refusal(cleared, scales, norms, rows)
         if refusal is not None:
             raise UntameInputError(f"method='winograd': expected {refusal}")
 
@@ -74,25 +74,28 @@ class Guard:
         shape = (self.problem.batch, self.problem.in_channels, *self.problem.size)
         return np.lib.stride_tricks.as_strided(x, shape, self.x_strides, writeable=False)
 
-    def _refusal(self, x: np.ndarray, scales: np.ndarray, energies: np.ndarray, rows: np.ndarray) -> str | None:
+    def _refusal(self, x: np.ndarray, scales: np.ndarray, norms: np.ndarray, rows: np.ndarray) -> str | None:
         """None, or what was expected of the input."""
+        if self.tasks == 0:
+            return None
         found, seen = np.empty((self.tasks, 2)), np.empty((self.planes, 2))
-        self._find(address_of(x) + self.skip, address_of(energies), 0, address_of(found))
+        seen.reshape(-1, self.problem.groups, 2)[..., 0] = scales / _LOUDEST
+        self._find(address_of(x) + self.skip, address_of(norms), 0, address_of(found))
         self._see(address_of(x) + self.skip, address_of(rows), address_of(found), address_of(seen))
         loudest = seen[:, 0].reshape(-1, self.problem.groups)
-        norms = np.sqrt(loudest * scales).max(axis=1)
+        loudness = (loudest * scales).max(axis=1)
         magnitudes = seen[:, 1].reshape(-1, self.problem.groups).max(axis=1)
         limits = np.finfo(self.problem.dtype)
-        if not norms.max() < float(limits.max) / (64 * self.problem.group_in * self.problem.kernel[0]):
+        if not loudness.max() < float(limits.max) / (64 * self.problem.group_in * self.problem.kernel[0]):
             return "finite input, small enough not to overflow: a transform spreads Inf and NaN"
-        # Squares keep their digits only above this; an input of zeros is no input that is too small.
-        is_small = (loudest.max(axis=1) < float(limits.tiny) / float(limits.eps)) | (norms < 1e8 * float(limits.tiny))
+        # Products keep their digits only above this; an input of zeros is no input that is too small.
+        is_small = (loudest.max(axis=1) < 1e8 * float(limits.tiny)) | (loudness < 1e8 * float(limits.tiny))
         if is_small.any() and scales.any() and self._samples(x)[is_small].any():
             return "input and weights large enough not to underflow"
-        worst = np.argmax(norms - _LOUDEST * magnitudes)
-        if norms[worst] > _LOUDEST * magnitudes[worst]:
+        worst = np.argmax(loudness - _LOUDEST * magnitudes)
+        if loudness[worst] > _LOUDEST * magnitudes[worst]:
             return (
-                f"input whose loud samples the taps weigh: a tile would err relative to {norms[worst]:.3g}, where "
+                f"input whose loud samples the taps weigh: a tile would err relative to {loudness[worst]:.3g}, where "
                 f"conv(|x|, |w|) is {magnitudes[worst]:.3g}"
             )
         return None

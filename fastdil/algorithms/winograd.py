@@ -30,19 +30,25 @@ from fastdil.kernels.winograd_tiles import OUTPUTS, SAMPLES
 from fastdil.problem import Problem
 
 #: Channels (times taps of the depth) that are transformed at a time.
-_BLOCK_TERMS = 96
+_BLOCK_TERMS = 64
+#: The same where blocks are added exactly, which takes time.
+_EXACT_BLOCK_TERMS = 96
 #: Output channels of one task at most.
 _MOST_ROWS = 256
 #: Tasks per thread worth having, so that unequal ones balance.
 _TASKS_PER_THREAD = 4
+
+#: Taps along height and width. With two along one axis and more than one along the other, sums cancel too much: errors
+#: of 12 eps were measured.
+_KERNELS = ((3, 3), (1, 3), (3, 1), (1, 2), (2, 1))
 
 
 class _Spectra(NamedTuple):
     """Transformed weights, and what the loudness of an input is weighed with."""
 
     packed: np.ndarray  #: ``[group][frequency][block][tap of the depth][channel][row]``
-    scales: np.ndarray  #: per group: the largest weight energy of an input channel
-    energies: np.ndarray  #: of each input channel, in units of its group's scale
+    scales: np.ndarray  #: per group: the largest Euclidean norm of a kernel
+    norms: np.ndarray  #: the largest of each input channel, in units of its group's scale
     rows: np.ndarray  #: ``[group][row][channel][tap]``: absolute weights of a few output channels
 
 
@@ -57,9 +63,9 @@ class Winograd:
             return f"it computes float32 and float64, not {problem.dtype.name}"
         if any(stride > 1 for stride in problem.stride):
             return "its tiles are pairs of neighbouring outputs of a phase, and a stride above 1 skips them"
-        if max(problem.kernel[1:]) not in (2, 3) or min(problem.kernel[1:]) < 1:
+        if problem.kernel[1:] not in _KERNELS:
             taps = " x ".join(map(str, problem.kernel[1:]))
-            return f"it needs one to three taps along height and width, and not one along both; not {taps}"
+            return f"it needs three taps along height and width, or two or three along one of them; not {taps}"
         return None
 
     def features(self, problem: Problem, threads: int) -> dict[str, float]:
@@ -88,7 +94,7 @@ class Winograd:
         def call(x: np.ndarray, weights: Weights, bias: np.ndarray | None, out: np.ndarray) -> None:
             if not weights.finite:
                 raise UntameInputError("method='winograd': expected finite weights; a transform spreads Inf and NaN")
-            guard.check(x, weights.data.scales, weights.data.energies, weights.data.rows)
+            guard.check(x, weights.data.scales, weights.data.norms, weights.data.rows)
             at_bias = 0 if bias is None else address_of(bias)
             launch(address_of(x) + skip, address_of(weights.data.packed), at_bias, address_of(out))
 
@@ -109,13 +115,13 @@ def _transform(problem: Problem, w: np.ndarray) -> _Spectra:
     pointers = 0, address_of(by_tap), address_of(squares), address_of(packed)
     execute(kernel.address, params, pointers, groups * blocks, 0, threads)
     squares = squares.sum(axis=2)
-    energies = squares.max(axis=(1, 3))
-    scales = energies.max(axis=1, keepdims=True)
-    norms = squares.sum(axis=2).reshape(groups, -1)[:, : problem.group_out]
-    largest = np.argsort(norms, axis=1)[:, -MOST_ROWS:]
+    norms = np.sqrt(squares.max(axis=(1, 3)))
+    scales = norms.max(axis=1, keepdims=True)
+    totals = squares.sum(axis=2).reshape(groups, -1)[:, : problem.group_out]
+    largest = np.argsort(totals, axis=1)[:, -MOST_ROWS:]
     shaped = w.reshape(groups, problem.group_out, group_in * problem.taps)
     seen = np.abs(np.take_along_axis(shaped, largest[:, :, None], axis=1))
-    relative = energies / np.where(scales > 0, scales, 1)
+    relative = norms / np.where(scales > 0, scales, 1)
     return _Spectra(packed, scales[:, 0], np.ascontiguousarray(relative, w.dtype), np.ascontiguousarray(seen))
 
 
@@ -132,8 +138,10 @@ class _Layout:
         self.lines = depth * self.plane_lines
         self.group_blocks = block_tail(problem, self.rows)
         self.task_blocks = _share(self.group_blocks, _MOST_ROWS // self.rows)
-        self.block_channels = _share(problem.group_in, _BLOCK_TERMS)
-        self.block_taps = min(problem.kernel[0], max(_BLOCK_TERMS // problem.group_in, 1))
+        is_exact = problem.group_in * problem.kernel[0] > winograd.PLAIN_TERMS
+        terms = _EXACT_BLOCK_TERMS if is_exact else _BLOCK_TERMS
+        self.block_channels = _share(problem.group_in, terms)
+        self.block_taps = min(problem.kernel[0], max(terms // problem.group_in, 1))
         self._cut(threads)
         self.params = fill(problem, winograd.FIELDS)
         self.params[winograd.LINES], self.params[winograd.PLANE_LINES] = self.lines, self.plane_lines

@@ -1,8 +1,8 @@
 """How loud an input is, and how much of that the taps see: what `winograd` asks before it computes.
 
-A tile's rounding errors grow with the Euclidean norm of everything it reads, the contract's bound with the sums of
-``|w| |x|``. Two passes compare them: one finds the pixel with the largest ``sum_c v_c x_c**2``, where ``v_c`` is the
-largest weight energy of input channel c; the other sums ``|w| |x|`` at the outputs that read this pixel.
+A tile's rounding errors grow with everything it reads, the contract's bound with the sums of ``|w| |x|``. Two passes
+compare them: one finds the pixel with the largest loudness ``sum_c v_c |x_c|``, where ``v_c`` is the largest Euclidean
+norm of a kernel of input channel c; the other sums ``|w| |x|`` at the outputs that read this pixel.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ MOST_ROWS = 4
 
 
 @intrinsic(prefer_literal=True)
-def add_energies(typingctx, kind, lanes, sums, samples, weight, count):
-    """``sums += weight * samples ** 2`` for `count` neighbours; the last vector of sums is written whole."""
+def add_magnitudes(typingctx, kind, lanes, sums, samples, weight, count):
+    """``sums += weight * abs(samples)`` for `count` neighbours; the last vector of sums is written whole."""
     kind_name, lane_count = literals(kind, lanes)
 
     def codegen(context, builder, signature, args):
@@ -77,8 +77,8 @@ def add_energies(typingctx, kind, lanes, sums, samples, weight, count):
         factor = vectors.splat(vectors.load_scalar(weight))
 
         def add(at, value):
-            scaled = builder.fmul(factor, value)
-            vectors.store(vectors.fma(scaled, value, vectors.load(at)), at)
+            magnitude = vectors.maximum(value, vectors.sub(vectors.zero, value))
+            vectors.store(vectors.fma(factor, magnitude, vectors.load(at)), at)
 
         def body(index, carried):
             shift = builder.mul(index, constant(lane_count))
@@ -135,11 +135,11 @@ def output_that_reads(position, taps, dilation, padding, outputs, which):
     return min(max(position + padding - tap * dilation, 0), outputs - 1)
 
 
-def _make_energy_kernel(kind: str, size: int, lanes: int, name: str) -> Any:
+def _make_loudness_kernel(kind: str, size: int, lanes: int, name: str) -> Any:
     stamp = jit.source_stamp()
 
     def find_loudest(params, x, w, bias, out, scratch, task):
-        """Write the largest energy of a stripe and its pixel."""
+        """Write the largest loudness of a stripe and its pixel."""
         stamp  # noqa: B018 - a closure cell in the cache key
         stripes, stripe, length = load_i64(params, STRIPES), load_i64(params, STRIPE), load_i64(params, LINE)
         groups, channels, heights = load_i64(params, GROUPS), load_i64(params, GROUP_IN), load_i64(params, NH)
@@ -157,13 +157,13 @@ def _make_energy_kernel(kind: str, size: int, lanes: int, name: str) -> Any:
             if load_i64(params, XW) != 1:
                 copy_vectors(kind, 1, gathered, size, samples, load_i64(params, XW) * size, count, 1)
                 samples = gathered
-            add_energies(kind, lanes, scratch, samples, w + (group * channels + channel) * size, count)
+            add_magnitudes(kind, lanes, scratch, samples, w + (group * channels + channel) * size, count)
         largest, pixel = -1.0, 0
         for index in range(count):
-            energy = load_element(kind, scratch + index * size)
-            if not energy <= largest:  # NaN is kept
-                largest, pixel = energy, index
-                if energy != energy:
+            loudness = load_element(kind, scratch + index * size)
+            if not loudness <= largest:  # NaN is kept
+                largest, pixel = loudness, index
+                if loudness != loudness:
                     break
         store_element("f64", out + task * 16, largest)
         store_element("f64", out + task * 16 + 8, float(line * length + column + pixel))
@@ -175,18 +175,19 @@ def _make_magnitude_kernel(kind: str, size: int, name: str) -> Any:
     stamp = jit.source_stamp()
 
     def see_loudest(params, x, w, bias, out, scratch, task):
-        """Of one sample and group: its largest energy, and the largest ``sum |w| |x|`` where that is read.
+        """Of one sample and group: its largest loudness, and the largest ``sum |w| |x|`` where that is read.
 
-        `bias` is the address of what `find_loudest` wrote.
+        `bias` is the address of what `find_loudest` wrote. `out` holds a factor for the loudness; outputs are looked
+        at until ``sum |w| |x|`` is beyond the product.
         """
         stamp  # noqa: B018 - a closure cell in the cache key
         stripes, groups, rows = load_i64(params, STRIPES), load_i64(params, GROUPS), load_i64(params, ROWS)
         largest, pixel = -1.0, 0.0
         for index in range(task * stripes, (task + 1) * stripes):
-            energy = load_element("f64", bias + index * 16)
-            if not energy <= largest:
-                largest, pixel = energy, load_element("f64", bias + index * 16 + 8)
-                if energy != energy:
+            loudness = load_element("f64", bias + index * 16)
+            if not loudness <= largest:
+                largest, pixel = loudness, load_element("f64", bias + index * 16 + 8)
+                if loudness != loudness:
                     break
         heights, widths = load_i64(params, NH), load_i64(params, NW)
         at = int(pixel)
@@ -196,9 +197,11 @@ def _make_magnitude_kernel(kind: str, size: int, name: str) -> Any:
         group = task % groups
         sample = x + (task // groups * load_i64(params, XN) + group * channels * load_i64(params, XC)) * size
         weights = w + group * rows * channels * taps * size
-        seen = 0.0
+        seen, enough = 0.0, largest * load_element("f64", out + task * 16)
         for which in range(27):
-            a, b, c = which // 9, which // 3 % 3, which % 3
+            if seen >= enough > 0.0:
+                break
+            a, b, c = (which // 9 + 1) % 3, (which // 3 + 1) % 3, (which + 1) % 3  # the middle taps first
             # Two outputs or one, where the axis has so many taps.
             if a >= load_i64(params, KD) or b >= load_i64(params, KH) or c >= load_i64(params, KW):
                 continue
@@ -215,9 +218,9 @@ def _make_magnitude_kernel(kind: str, size: int, name: str) -> Any:
 
 
 @cache
-def energy_kernel(kind: str, vector_bytes: int) -> Any:
+def loudness_kernel(kind: str, vector_bytes: int) -> Any:
     """The compiled search for the loudest pixel."""
-    return _make_energy_kernel(
+    return _make_loudness_kernel(
         kind, int(kind[1:]) // 8, lanes_of(kind, vector_bytes), f"find_loudest_{kind}_{8 * vector_bytes}bit"
     )
 

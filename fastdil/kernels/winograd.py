@@ -49,6 +49,7 @@ from fastdil.kernels.geometry import (
     source_index,
 )
 from fastdil.kernels.intrinsics import OUTSIDE, call_on_row, copy_vectors, finish_row, load_i64, store_i64
+from fastdil.kernels.tiles import merge_tile, settle_tile
 from fastdil.kernels.winograd_tiles import (
     OUTPUTS,
     SAMPLES,
@@ -63,6 +64,8 @@ from fastdil.kernels.winograd_tiles import (
 )
 from fastdil.workspace import ALIGNMENT
 
+#: Terms whose blocks are added plainly; beyond, what rounding loses is kept (`merge_tile`).
+PLAIN_TERMS = 256
 #: This kernel's own parameters, after the geometry.
 (
     LINES,  # of one sample: depths times lines of one depth
@@ -93,8 +96,9 @@ from fastdil.workspace import ALIGNMENT
     COLUMNS,
     OUTPUTS_AT,
     JOINED,  # byte offsets of the parts of the scratch memory
-) = range(GEOMETRY, GEOMETRY + 28)
-FIELDS = 28
+    ERRORS,  # bytes from sums to what was rounded away from them, if blocks are added exactly; else 0
+) = range(GEOMETRY, GEOMETRY + 29)
+FIELDS = 29
 
 #: What `open_task` works out, at the start of the worker's scratch memory.
 (
@@ -336,14 +340,17 @@ def multiply_block(
         scratch + load_i64(params, SUMS),
         scratch + load_i64(params, PART),
     )
-    strips, pitch = load_i64(state, STRIPS), load_i64(params, PITCH)
+    strips, pitch, errors = load_i64(state, STRIPS), load_i64(params, PITCH), load_i64(params, ERRORS)
     for frequency in range(frequencies):
         for block in range(first, load_i64(state, LAST_BLOCK)):
             at = weights + (frequency * group_blocks + block) * block_bytes
             for strip in range(strips):
                 used = min(width, load_i64(state, VECTORS) - strip * width)
                 samples = panel + strip * strip_bytes
-                if is_first:
+                if errors > 0:
+                    multiply_tile(kind, lanes, rows, used, at, samples, pitch, terms, part)
+                    merge_tile(kind, lanes, part, sums, sums + errors, rows * used, 0 if is_first else 1)
+                elif is_first:
                     multiply_tile(kind, lanes, rows, used, at, samples, pitch, terms, sums)
                 else:
                     multiply_tile(kind, lanes, rows, used, at, samples, pitch, terms, part)
@@ -467,6 +474,9 @@ def _make_winograd_kernel(
                     sums_step,
                 )  # fmt: skip
                 is_first = False
+        errors, sums = load_i64(params, ERRORS), scratch + load_i64(params, SUMS)
+        if errors > 0:
+            settle_tile(kind, lanes, sums, sums + errors, frequencies * sums_step // (lanes * size))
         finish_task(
             kind, lanes, rows, width, size, height_taps, width_taps, height_outputs, width_outputs, params, state,
             scratch, bias, out, sums_step,
@@ -520,6 +530,7 @@ def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int, height_taps
     rows, width = tile_shape(vector_bytes)
     lanes, size = lanes_of(kind, vector_bytes), int(kind[1:]) // 8
     strip = width * lanes
+    is_exact = int(params[GROUP_IN] * params[KD]) > PLAIN_TERMS
     height_samples, width_samples = SAMPLES[height_taps], SAMPLES[width_taps]
     frequencies, tile_outputs = height_samples * width_samples, OUTPUTS[height_taps] * OUTPUTS[width_taps]
     chunk, step = int(params[CHUNK]), int(params[COLUMN_STEP])
@@ -536,10 +547,12 @@ def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int, height_taps
     # An odd number of cache lines, so that neighbouring channels do not compete for the same part of L1.
     params[PITCH] = (-(-(strips * strip + lanes) * size // ALIGNMENT) | 1) * ALIGNMENT
     terms = int(params[BLOCK_TAPS]) * int(params[BLOCK_CHANNELS])
+    sums = frequencies * (int(params[TASK_BLOCKS]) * strips * rows * strip * size + ALIGNMENT)
+    params[ERRORS] = sums if is_exact else 0
     parts = (
         (None, STATE_FIELDS * 8),
         (PANEL, frequencies * (terms * int(params[PITCH]) + ALIGNMENT)),
-        (SUMS, frequencies * (int(params[TASK_BLOCKS]) * strips * rows * strip * size + ALIGNMENT)),
+        (SUMS, 2 * sums if is_exact else sums),
         (PART, rows * strip * size),
         (ROWS, height_samples * int(params[ROW_PITCH])),
         (LINES_AT, 4 * int(params[ROW_PITCH])),

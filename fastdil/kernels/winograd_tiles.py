@@ -19,7 +19,7 @@ OUTPUTS = {1: 1, 2: 2, 3: 2}
 
 #: Products that are summed in registers before they are added to the tile. Short, because transformed samples and
 #: weights may cancel against each other at the end: their sums must be better than those of plain products.
-CHAIN_TERMS = 16
+CHAIN_TERMS = 12
 
 
 def _forward(vectors: Vectors, taps: int, x: list) -> list:
