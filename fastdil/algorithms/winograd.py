@@ -66,6 +66,10 @@ class Winograd:
         if problem.kernel[1:] not in _KERNELS:
             taps = " x ".join(map(str, problem.kernel[1:]))
             return f"it needs three taps along height and width, or two or three along one of them; not {taps}"
+        for axis in (1, 2):
+            outputs, dilation = problem.out_size[axis], problem.dilation[axis]
+            if problem.kernel[axis] > 1 and outputs < 2 * dilation:
+                return f"it pairs outputs that are {dilation} apart, and most of an axis of {outputs} would have no partner"
         return None
 
     def features(self, problem: Problem, threads: int) -> dict[str, float]:

@@ -279,6 +279,10 @@ def transform_line(
             transform_columns(
                 kind, lanes, height_samples, width_taps, 4, rows, row_pitch, 0, target, frequency_step, tiles
             )
+        elif lanes > 8 and column_step == 8:
+            transform_columns(
+                kind, lanes, height_samples, width_taps, 8, rows, row_pitch, 0, target, frequency_step, tiles
+            )
         else:
             for done in range(0, tiles, column_step):
                 transform_columns(
@@ -387,6 +391,8 @@ def store_line(kind, lanes, size, width_outputs, params, state, scratch, even, o
         join_runs(kind, lanes, 2, joined, even, odd, tiles)
     elif lanes > 4 and step == 4:
         join_runs(kind, lanes, 4, joined, even, odd, tiles)
+    elif lanes > 8 and step == 8:
+        join_runs(kind, lanes, 8, joined, even, odd, tiles)
     else:
         for done in range(0, tiles, step):
             count = min(step, tiles - done)

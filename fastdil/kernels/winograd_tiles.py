@@ -96,6 +96,7 @@ def transform_columns(typingctx, kind, lanes, rows, taps, step, source, pitch, s
     registers. Frequencies are `frequency_step` bytes apart. Whole vectors are read and written.
     """
     kind_name, lane_count, row_count, tap_count, run = literals(kind, lanes, rows, taps, step)
+    run = run if run <= lane_count else 0  # not reached: kernels ask only where a run fits a vector
 
     def codegen(context, builder, signature, args):
         source, pitch, shift, target, frequency_step, count = args[5:]
