@@ -25,7 +25,10 @@ NANOSECONDS: dict[str, dict[str, float]] = {
         "stream": 0.0,
     },
     "fft": {"call": 77600.0, "block": 267000.0, "butterfly": 0.0222, "mix": 0.11, "point": 5.37},
-    "winograd": {"call": 9000000.0},
+    "winograd": {
+        "call": 60000.0, "task": 5000.0, "line": 30.0, "run": 10.0, "forward": 1.0, "fma": 0.4, "backward": 1.0,
+        "store": 5.0, "stream": 0.01, "byte": 0.05,
+    },
 }  # fmt: skip
 
 #: What a vector multiply-add of integers takes in `im2col`, times that of floats; `direct` waits for its loads instead.

@@ -188,7 +188,29 @@ class _Layout:
 
     def features(self, threads: int) -> dict[str, float]:
         """Amounts of work per thread."""
-        return {"call": 1}
+        problem, size = self.problem, int(self.kind[1:]) // 8
+        frequencies = math.prod(SAMPLES[taps] for taps in problem.kernel[1:])
+        terms = problem.group_in * problem.kernel[0]
+        planes = problem.batch * problem.groups / threads
+        shares = -(-self.group_blocks // self.task_blocks)
+        lines = self.lines * self.chunks * planes * terms * shares
+        vectors = self.line_blocks * self.chunks * -(-self.task_lines * self.chunk // self.lanes) * planes
+        rows = self.group_blocks * self.rows
+        outputs = problem.out_pixels / self.lanes * problem.group_out * planes
+        is_apart = self.run_chunks or self.column_step < self.lanes and self.lanes % self.column_step == 0
+        runs = 1 if is_apart else -(-self.chunk // self.column_step)
+        return {
+            "call": 1,
+            "task": self.tasks / threads,
+            "line": lines,
+            "run": lines * runs,
+            "forward": vectors * frequencies * terms * shares,
+            "fma": vectors * frequencies * terms * rows,
+            "backward": vectors * frequencies * rows,
+            "store": outputs,
+            "stream": self.tasks / threads * frequencies * terms * self.task_blocks * self.rows * size,
+            "byte": problem.batch * problem.in_channels * math.prod(problem.size) * size / threads,
+        }
 
 
 def _pairs(taps: int, dilation: int, outputs: int) -> tuple[int, int]:
