@@ -9,7 +9,7 @@ from test_layering import in_child
 
 import fastdil
 from fastdil import theory
-from fastdil.theory import Layer, Node, Pool, Transposed, Upsample, effective_kernel_size, output_size, tap_positions
+from fastdil.theory import Layer, Pool, Transposed, Upsample, effective_kernel_size, output_size, tap_positions
 
 
 def test_effective_kernel_size():
@@ -148,7 +148,7 @@ STACK_FUNCTIONS = [
         (Layer(3), TypeError, "expected a sequence"),
         ("abc", TypeError, "layers='abc'"),
         ([Layer(3), 3], TypeError, r"layers\[1\]=3: expected a Layer"),
-        ([Node("a", Layer(3))], TypeError, r"layers\[0\]"),
+        ({Layer(3)}, TypeError, "layers=.*a sequence"),
         ([Layer((3, 3)), Layer((3, 3, 3))], ValueError, r"layers\[1\]=.*2 spatial axes"),
         ([Layer(3, padding="causal"), Layer((3, 3))], ValueError, "padding='causal'"),
     ],

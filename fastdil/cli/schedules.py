@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fastdil import theory
 from fastdil.cli.terminal import CliError
-from fastdil.theory.costs import aligned
+from fastdil.theory.tables import aligned
 
 #: Holes that are listed.
 _SHOWN = 20
