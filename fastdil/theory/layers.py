@@ -115,19 +115,17 @@ class _Window:
         return self.rank is not None and not (only_pair and isinstance(self.padding[0], tuple))
 
     def axes(self, rank: int) -> tuple[AxisLayer, ...]:
-        """The layer on each of `rank` axes."""
+        """The layer on each of `rank` axes; kept, for deep stacks repeat their layers."""
+        kept = self.__dict__.get("_kept_axes", ())
+        if len(kept) != rank:
+            kept = self.__dict__["_kept_axes"] = tuple(self._make_axes(rank))
+        return kept
+
+    def _make_axes(self, rank: int) -> Iterable[AxisLayer]:
         padding = parse_padding(self.padding, rank)
         pads: Sequence[str | Pair] = (padding,) * rank if isinstance(padding, str) else padding
-        return tuple(
-            AxisLayer(k, d, s, p, self.transposed)
-            for k, d, s, p in zip(
-                spread(self.kernel_size, rank),
-                spread(self.dilation, rank),
-                spread(self.stride, rank),
-                pads,
-                strict=True,
-            )
-        )
+        values = (spread(value, rank) for value in (self.kernel_size, self.dilation, self.stride))
+        return (AxisLayer(*row, self.transposed) for row in zip(*values, pads, strict=True))
 
     def _normalise(self, *names: str) -> None:
         """Validate the fields `names`; make them hashable: ints, tuples of ints, a word."""
