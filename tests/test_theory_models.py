@@ -126,11 +126,12 @@ def test_espnet():
 
 
 def test_large_kernel_attention():
-    """Of 32 channels: 451,584 weights as one convolution of 21 x 21, 15,136 separable, 3,392 decomposed."""
-    shape = (32, 56, 56)
-    assert cost(known_model("van-lka").design, shape).parameters == 3392
-    assert cost([Layer((21, 21), padding="same")], shape).parameters == 451_584
-    assert cost([Layer((21, 21), padding="same", groups=32), Layer((1, 1))], shape).parameters == 15_136
+    """The numbers of weights in its table follow C ((K / d)**2 + (2 d - 1)**2 + 3 + C), three biases per channel."""
+    (channels, size, rate), shape = (32, 21, 3), (32, 56, 56)
+    weights = channels * ((size // rate) ** 2 + (2 * rate - 1) ** 2 + 3 + channels)
+    assert cost(known_model("van-lka").design, shape, bias=True).parameters == weights == 3488
+    assert cost([Layer((size, size), padding="same")], shape).parameters == 451_584  # the convolution it stands for
+    assert field("van-lka").size == (23, 23)  # not 21: (5 - 1) + 3 (7 - 1) + 1
 
 
 def test_starlet():

@@ -185,8 +185,8 @@ _TABLE = {
     "van-lka": (
         _large_kernel_attention,
         "Guo et al., Visual attention network, 2022",
-        "Large kernel attention for K=21, d=3 on 32 channels, without the final product. Stated: 3,392 weights for a "
-        "kernel of 21 x 21; its exact field is 23.",
+        "Large kernel attention for K=21, d=3 on 32 channels, without the final product. Stated: 3,488 weights, with "
+        "biases, for a kernel of 21 x 21; its exact field is 23.",
     ),
     "starlet": (
         lambda: _doubling(5, 5),

@@ -296,7 +296,7 @@ def plot_compare(a: Iterable[AnyLayer], b: Iterable[AnyLayer], names: tuple[str,
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9.0, 4.2), layout="constrained")
-    panels = figure.subplots(2, 2, sharex=True, gridspec_kw={"height_ratios": [1, 3]})
+    panels = figure.subplots(2, 2, sharex=True, sharey="row", gridspec_kw={"height_ratios": [1, 3]})
     for column, (stack, name) in enumerate(zip((parse_layers(a), parse_layers(b)), names, strict=True)):
         plot_coverage(stack, panels[0, column])
         panels[0, column].get_legend().remove()
