@@ -119,9 +119,9 @@ def _cover(axis: Sequence[AxisLayer], output: int) -> _Axis:
     return _summary(share, np.ones(len(share), bool) if _hole_free(axis) else support(found), _gcd(axis))
 
 
-def _summary(counts: np.ndarray, support: np.ndarray, gcd: int) -> _Axis:
-    size, seen = len(counts), int(np.count_nonzero(support))
-    holes = tuple(np.flatnonzero(~support).tolist())
+def _summary(counts: np.ndarray, read: np.ndarray, gcd: int) -> _Axis:
+    size, seen = len(counts), int(np.count_nonzero(read))
+    holes = tuple(np.flatnonzero(~read).tolist())
     return _Axis(size, seen, holes, gcd, *_evenness(counts))
 
 
@@ -137,18 +137,18 @@ def _evenness(counts: np.ndarray) -> tuple[float, float]:
 def graph_coverage(nodes: Any, output: int = 0, rank: int | None = None) -> Coverage:
     """`coverage` of a graph; numbers for all axes stand for `rank` of them."""
     paths = graph_paths(nodes, output, rank)
-    support = paths.support
-    rows = [support.any(axis=tuple(k for k in range(support.ndim) if k != axis)) for axis in range(support.ndim)]
+    read, axes = paths.support, range(paths.support.ndim)
+    rows = [np.asarray(read.any(axis=tuple(k for k in axes if k != axis))) for axis in axes]
     seen = [np.flatnonzero(row) for row in rows]
     variance, entropy = _evenness(paths.amounts)
     return Coverage(
         size=per_axis_result([len(row) for row in rows], paths.is_per_axis),
         seen=per_axis_result([len(at) for at in seen], paths.is_per_axis),
-        fraction=Fraction(int(np.count_nonzero(support)), support.size) if support.size else Fraction(1),
+        fraction=Fraction(int(np.count_nonzero(read)), read.size) if read.size else Fraction(1),
         holes=per_axis_result([tuple(np.flatnonzero(~row).tolist()) for row in rows], paths.is_per_axis),
         gcd=per_axis_result([math.gcd(*np.diff(at).tolist()) or 1 for at in seen], paths.is_per_axis),
         cv=math.sqrt(variance),
-        entropy_ratio=entropy / math.log(support.size) if support.size > 1 else 1.0,
+        entropy_ratio=entropy / math.log(read.size) if read.size > 1 else 1.0,
     )
 
 

@@ -124,8 +124,9 @@ class _Window:
     def _make_axes(self, rank: int) -> Iterable[AxisLayer]:
         padding = parse_padding(self.padding, rank)
         pads: Sequence[str | Pair] = (padding,) * rank if isinstance(padding, str) else padding
-        values = (spread(value, rank) for value in (self.kernel_size, self.dilation, self.stride))
-        return (AxisLayer(*row, self.transposed) for row in zip(*values, pads, strict=True))
+        kernels, dilations, strides = (spread(n, rank) for n in (self.kernel_size, self.dilation, self.stride))
+        rows = zip(kernels, dilations, strides, pads, strict=True)
+        return (AxisLayer(k, d, s, p, self.transposed) for k, d, s, p in rows)
 
     def _normalise(self, *names: str) -> None:
         """Validate the fields `names`; make them hashable: ints, tuples of ints, a word."""
