@@ -79,7 +79,7 @@ def test_what_follows_for_all_small_stacks():
     for number, combs in enumerate(SETS):
         layers = [Layer(k, dilation=d) for k, d in (combs if number % 2 else combs[::-1])]
         seen = sums_of_taps(combs)
-        if number % 7 == 0:
+        if number % 29 == 0:
             check(combs, layers, seen)
             continue
         assert is_hole_free(layers) == bool((seen > 0).all())

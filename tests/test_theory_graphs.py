@@ -268,6 +268,9 @@ def test_refusals_name_the_node(nodes, error, text):
 
 
 def test_refused_options():
+    for name in (["d6"], {}, 1):
+        with pytest.raises(ValueError, match=r"output=.*expected the name of a node"):
+            receptive_field_graph(ASPP, output=name)
     with pytest.raises(ValueError, match="output='x'"):
         receptive_field_graph(ASPP, output="x")
     with pytest.raises(ValueError, match="align='left'"):

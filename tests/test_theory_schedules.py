@@ -190,7 +190,7 @@ def test_wrong_types():
     assert design_schedule(np.int64(3), np.int32(9), exact=np.True_)[0].dilations == (1, 3)
 
 
-@pytest.mark.parametrize(("kernel", "least"), [(100, 10_001), (1000, 30_000), (6000, 7000), (2**24, 9)])
+@pytest.mark.parametrize(("kernel", "least"), [(100, 10_001), (1000, 30_000), (3000, 3500), (2**24, 9)])
 def test_long_kernels(kernel, least):
     """Fields that are much wider than asked for need not be listed, and what is found suffices."""
     for schedule in design_schedule(kernel, least, count=2):
