@@ -129,7 +129,10 @@ class Fft:
     def estimate(self, problem: Problem, threads: int) -> Estimate:
         axes = _axes(problem)
         seconds = costmodel.predict(self.name, self.features(problem, threads))
-        return Estimate(seconds, _workspace_bytes(problem, axes), _error_bound(axes))
+        # One transform per output and input channel of a group.
+        spectra = problem.out_channels * problem.group_in * _transform(axes)
+        preparation = costmodel.preparation(self.name, spectra)
+        return Estimate(seconds, _workspace_bytes(problem, axes), _error_bound(axes), preparation)
 
     def prepare(self, problem: Problem, w: np.ndarray) -> Weights:
         shaped = np.array(w.reshape(*w.shape[:2], *problem.kernel))

@@ -79,7 +79,12 @@ class Winograd:
     def estimate(self, problem: Problem, threads: int) -> Estimate:
         layout = _Layout(problem, threads)
         workers = min(threads, layout.tasks)
-        return Estimate(costmodel.predict(self.name, layout.features(workers)), layout.scratch_bytes * workers, 8.0)
+        return Estimate(
+            costmodel.predict(self.name, layout.features(workers)),
+            layout.scratch_bytes * workers,
+            8.0,  # what the guard lets pass
+            costmodel.preparation(self.name, problem.weights),
+        )
 
     def prepare(self, problem: Problem, w: np.ndarray) -> Weights:
         finite = all_finite(w)
