@@ -363,7 +363,7 @@ def _tails():
 
 
 def _pairs():
-    """Pairs of outputs that are a dilation apart: runs shorter, as long as and longer than vectors, whole and ragged."""
+    """Pairs of outputs a dilation apart: runs shorter, as long as and longer than vectors, whole and ragged."""
     for d in (1, 2, 3, 4, 7, 8, 12, 16):
         for n in (2 * d, 3 * d + 1, 4 * d - 1, 8 * d + 5):
             yield Case("pair", (1, 2, n), (5, 2, 3), padding=d, dilation=d)

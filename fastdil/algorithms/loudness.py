@@ -24,8 +24,8 @@ _STRIPES = 4
 class Guard:
     """Refuses data that a tile hears louder than its taps see it.
 
-    A tile errs relative to all that it reads; the contract's bound counts ``conv(|x|, |w|)``, which a loud sample raises
-    only where the taps weigh it. So in every sample of the batch the loudness of its loudest pixel is compared with the
+    A tile errs relative to all that it reads; the contract's bound counts ``conv(|x|, |w|)``, which a loud sample
+    raises only where the taps weigh it. So in every sample of the batch the loudness of its loudest pixel is compared with the
     sums at the outputs that read this pixel.
     """
 
@@ -53,8 +53,8 @@ class Guard:
     def check(self, x: np.ndarray, scales: np.ndarray, norms: np.ndarray, rows: np.ndarray) -> None:
         """Raise `UntameInputError` unless the input is finite, far from over- and underflow, and seen by the taps.
 
-        `scales` are the largest Euclidean norms of a kernel per group, `norms` those of all input channels in units of it, and
-        `rows` the absolute weights of the outputs at which to look.
+        `scales` are the largest Euclidean norms of a kernel per group, `norms` those of all input channels in units of
+        it, and `rows` the absolute weights of the outputs at which to look.
         """
         refusal = self._refusal(x, scales, norms, rows)
         if refusal is not None and self.unseen:

@@ -69,7 +69,7 @@ class Winograd:
         for axis in (1, 2):
             outputs, dilation = problem.out_size[axis], problem.dilation[axis]
             if problem.kernel[axis] > 1 and outputs < 2 * dilation:
-                return f"it pairs outputs that are {dilation} apart, and most of an axis of {outputs} would have no partner"
+                return f"it pairs outputs {dilation} apart, and most of an axis of {outputs} would have no partner"
         return None
 
     def features(self, problem: Problem, threads: int) -> dict[str, float]:
@@ -202,7 +202,7 @@ class _Layout:
         vectors = self.line_blocks * self.chunks * -(-self.task_lines * self.chunk // self.lanes) * planes
         rows = self.group_blocks * self.rows
         outputs = problem.out_pixels / self.lanes * problem.group_out * planes
-        is_apart = self.run_chunks or self.column_step < self.lanes and self.lanes % self.column_step == 0
+        is_apart = self.run_chunks or (self.column_step < self.lanes and self.lanes % self.column_step == 0)
         runs = 1 if is_apart else -(-self.chunk // self.column_step)
         return {
             "call": 1,

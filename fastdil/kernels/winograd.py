@@ -1,12 +1,13 @@
 """Minimal filtering on the dilation phases: the compiled part of `winograd`.
 
-With dilation d, outputs i and i + d read the samples i, i + d, i + 2 d and i + 3 d: a tile of Winograd's F(2,3), whatever
-d is. A *line* is a pair of output rows that are d apart (one row if the height has one tap); its tiles are all columns
+With dilation d, outputs i and i + d read the samples i, i + d, i + 2 d and i + 3 d: a tile of Winograd's F(2,3),
+whatever d is. A *line* is a pair of output rows that are d apart (one row if the height has one tap); its tiles are all columns
 whose run of d columns is even.
 
-One task takes several lines (or a chunk of one) of one sample, one group and one chunk of output channels. It walks over
-input channels, and the taps of the depth, in blocks: transform their samples to all frequencies, in scratch memory that
-stays in L2; multiply with the transformed weights, frequency by frequency; and transform back when the last block is in.
+One task takes several lines (or a chunk of one) of one sample, one group and one chunk of output channels. It walks
+over input channels, and the taps of the depth, in blocks: transform their samples to all frequencies, in scratch memory
+that stays in L2; multiply with the transformed weights, frequency by frequency; and transform back when the last block
+is in.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from fastdil.kernels.geometry import (
     ACTIVATE,
     DD,
     DH,
-    DW,
     GEOMETRY,
     GROUP_IN,
     GROUP_OUT,
@@ -313,8 +313,8 @@ def transform_block(
             depth = source_index(depth, load_i64(params, ND), load_i64(params, MODE))
             plane = source + depth * load_i64(params, XD) * size if depth >= 0 else 0
             transform_line(
-                kind, lanes, size, height_taps, width_taps, height_samples, params, state, scratch, plane, channels, row,
-                at + index * channels * load_i64(params, PITCH), frequency_step,
+                kind, lanes, size, height_taps, width_taps, height_samples, params, state, scratch, plane, channels,
+                row, at + index * channels * load_i64(params, PITCH), frequency_step,
             )  # fmt: skip
 
 
@@ -403,8 +403,8 @@ def store_line(kind, lanes, size, width_outputs, params, state, scratch, even, o
 
 @helper
 def finish_task(
-    kind, lanes, rows, width, size, height_taps, width_taps, height_outputs, width_outputs, params, state, scratch, bias,
-    out, frequency_step,
+    kind, lanes, rows, width, size, height_taps, width_taps, height_outputs, width_outputs, params, state, scratch,
+    bias, out, frequency_step,
 ):  # fmt: skip
     """Transform the sums of all frequencies back and store the outputs."""
     strip_bytes, tile_bytes = width * lanes * size, rows * width * lanes * size

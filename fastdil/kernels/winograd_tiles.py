@@ -92,8 +92,8 @@ def transform_columns(typingctx, kind, lanes, rows, taps, step, source, pitch, s
     """Along the width: `count` tiles of each of `rows` rows that are `pitch` bytes apart to all their frequencies.
 
     With `step` 0, sample k of the tiles starts ``k * shift`` bytes into the row, and neighbouring tiles are
-    neighbours there. Else the tiles stand in runs of `step` with gaps of `step`, as in the input, and are taken apart in
-    registers. Frequencies are `frequency_step` bytes apart. Whole vectors are read and written.
+    neighbours there. Else the tiles stand in runs of `step` with gaps of `step`, as in the input, and are taken apart
+    in registers. Frequencies are `frequency_step` bytes apart. Whole vectors are read and written.
     """
     kind_name, lane_count, row_count, tap_count, run = literals(kind, lanes, rows, taps, step)
     run = run if run <= lane_count else 0  # not reached: kernels ask only where a run fits a vector
@@ -289,7 +289,7 @@ def copy_run(typingctx, kind, lanes, target, source, count):
 def transform_weights(
     typingctx, kind, lanes, heights, widths, source, tap_step, target, frequency_step, energies, count
 ):
-    """Weights to frequencies: `count` neighbours of each tap, `tap_step` bytes apart, in double precision, rounded once.
+    """Weights to frequencies: `count` neighbours of each tap, `tap_step` bytes apart; in doubles, rounded once.
 
     The factors 1/2 of F(2,3) are taken in here. `energies` receives the sums of the squares over all taps.
     """
