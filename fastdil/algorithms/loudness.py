@@ -25,8 +25,8 @@ class Guard:
     """Refuses data that a tile hears louder than its taps see it.
 
     A tile errs relative to all that it reads; the contract's bound counts ``conv(|x|, |w|)``, which a loud sample
-    raises only where the taps weigh it. So in every sample of the batch the loudness of its loudest pixel is compared with the
-    sums at the outputs that read this pixel.
+    raises only where the taps weigh it. So in every sample of the batch the loudness of its loudest pixel is compared
+    with the sums at the outputs that read this pixel.
     """
 
     def __init__(self, problem: Problem, x_strides: tuple[int, ...], threads: int):

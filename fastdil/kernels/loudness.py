@@ -34,8 +34,6 @@ from fastdil.kernels.geometry import (
     NH,
     NW,
     OD,
-    OH,
-    OW,
     XC,
     XD,
     XH,
@@ -211,52 +209,6 @@ def _make_magnitude_kernel(kind: str, size: int, name: str) -> Any:
                 output_that_reads(params, 1, height, b), output_that_reads(params, 2, width, c),
             )  # fmt: skip
             seen = max(seen, magnitude)
-        store_element("f64", out + task * 16, largest)
-        store_element("f64", out + task * 16 + 8, float(line * length + column + pixel))
-
-    return jit.callback(find_loudest, name, KERNEL_ARGUMENTS)
-
-
-def _make_magnitude_kernel(kind: str, size: int, name: str) -> Any:
-    stamp = jit.source_stamp()
-
-    def see_loudest(params, x, w, bias, out, scratch, task):
-        """Of one sample and group: its largest loudness, and the largest ``sum |w| |x|`` where that is read.
-
-        `bias` is the address of what `find_loudest` wrote. `out` holds a factor for the loudness; outputs are looked
-        at until ``sum |w| |x|`` is beyond the product.
-        """
-        stamp  # noqa: B018 - a closure cell in the cache key
-        stripes, groups, rows = load_i64(params, STRIPES), load_i64(params, GROUPS), load_i64(params, ROWS)
-        largest, pixel = -1.0, 0.0
-        for index in range(task * stripes, (task + 1) * stripes):
-            loudness = load_element("f64", bias + index * 16)
-            if not loudness <= largest:
-                largest, pixel = loudness, load_element("f64", bias + index * 16 + 8)
-                if loudness != loudness:
-                    break
-        heights, widths = load_i64(params, NH), load_i64(params, NW)
-        at = int(pixel)
-        depth, height, width = at // (heights * widths), at // widths % heights, at % widths
-        channels = load_i64(params, GROUP_IN)
-        taps = load_i64(params, KD) * load_i64(params, KH) * load_i64(params, KW)
-        group = task % groups
-        sample = x + (task // groups * load_i64(params, XN) + group * channels * load_i64(params, XC)) * size
-        weights = w + group * rows * channels * taps * size
-        seen, enough = 0.0, largest * load_element("f64", out + task * 16)
-        for which in range(27):
-            if seen >= enough > 0.0:
-                break
-            a, b, c = (which // 9 + 1) % 3, (which // 3 + 1) % 3, (which + 1) % 3  # the middle taps first
-            # Two outputs or one, where the axis has so many taps.
-            if a >= load_i64(params, KD) or b >= load_i64(params, KH) or c >= load_i64(params, KW):
-                continue
-            seen = max(seen, magnitude_at(
-                kind, size, params, sample, weights, rows,
-                output_that_reads(depth, load_i64(params, KD), load_i64(params, DD), load_i64(params, LD), load_i64(params, OD), a),
-                output_that_reads(height, load_i64(params, KH), load_i64(params, DH), load_i64(params, LH), load_i64(params, OH), b),
-                output_that_reads(width, load_i64(params, KW), load_i64(params, DW), load_i64(params, LW), load_i64(params, OW), c),
-            ))  # fmt: skip
         store_element("f64", out + task * 16, largest)
         store_element("f64", out + task * 16 + 8, seen)
 

@@ -1,8 +1,8 @@
 """Minimal filtering on the dilation phases: the compiled part of `winograd`.
 
 With dilation d, outputs i and i + d read the samples i, i + d, i + 2 d and i + 3 d: a tile of Winograd's F(2,3),
-whatever d is. A *line* is a pair of output rows that are d apart (one row if the height has one tap); its tiles are all columns
-whose run of d columns is even.
+whatever d is. A *line* is a pair of output rows that are d apart (one row if the height has one tap); its tiles are all
+columns whose run of d columns is even.
 
 One task takes several lines (or a chunk of one) of one sample, one group and one chunk of output channels. It walks
 over input channels, and the taps of the depth, in blocks: transform their samples to all frequencies, in scratch memory
