@@ -23,6 +23,7 @@ from fastdil.algorithms.loudness import Guard
 from fastdil.errors import UntameInputError
 from fastdil.hardware import Machine, machine
 from fastdil.kernels import winograd
+from fastdil.kernels import winograd_tasks as tasks
 from fastdil.kernels.driver import default_threads, execute, launcher
 from fastdil.kernels.geometry import ACTIVATE, STRIDES, fill, lanes_of
 from fastdil.kernels.loudness import MOST_ROWS
@@ -41,6 +42,12 @@ _TASKS_PER_THREAD = 4
 #: Taps along height and width. With two along one axis and more than one along the other, sums cancel too much: errors
 #: of 12 eps were measured.
 _KERNELS = ((3, 3), (1, 3), (3, 1), (1, 2), (2, 1))
+
+#: What a layout tells the kernel, under the same names in capitals.
+_FIELDS = (
+    "lines", "plane_lines", "task_lines", "line_blocks", "row_step", "column_step", "tiles", "chunk", "chunks",
+    "run_chunks", "group_blocks", "task_blocks", "block_taps", "block_channels",
+)  # fmt: skip
 
 
 class _Spectra(NamedTuple):
@@ -111,7 +118,7 @@ class Winograd:
 
 
 def _transform(problem: Problem, w: np.ndarray) -> _Spectra:
-    rows, _ = winograd.tile_shape(machine().vector_bytes)
+    rows, _ = tasks.tile_shape(machine().vector_bytes)
     kind, groups, depths, group_in = element_kind(problem), problem.groups, problem.kernel[0], problem.group_in
     blocks, elements = block_tail(problem, rows), group_in * rows
     frequencies = math.prod(SAMPLES[taps] for taps in problem.kernel[1:])
@@ -139,7 +146,7 @@ class _Layout:
 
     def __init__(self, problem: Problem, threads: int):
         self.problem, self.kind, self.vector_bytes = problem, element_kind(problem), machine().vector_bytes
-        self.rows, self.width = winograd.tile_shape(self.vector_bytes)
+        self.rows, self.width = tasks.tile_shape(self.vector_bytes)
         self.lanes = lanes_of(self.kind, self.vector_bytes)
         depth, height, width = problem.out_size
         self.row_step, self.plane_lines = _pairs(problem.kernel[1], problem.dilation[1], height)
@@ -147,20 +154,15 @@ class _Layout:
         self.lines = depth * self.plane_lines
         self.group_blocks = block_tail(problem, self.rows)
         self.task_blocks = _share(self.group_blocks, _MOST_ROWS // self.rows)
-        is_exact = problem.group_in * problem.kernel[0] > winograd.PLAIN_TERMS
+        is_exact = problem.group_in * problem.kernel[0] > tasks.PLAIN_TERMS
         terms = _EXACT_BLOCK_TERMS if is_exact else _BLOCK_TERMS
         self.block_channels = _share(problem.group_in, terms)
         self.block_taps = min(problem.kernel[0], max(terms // problem.group_in, 1))
         self._cut(threads)
-        self.params = fill(problem, winograd.FIELDS)
-        self.params[winograd.LINES], self.params[winograd.PLANE_LINES] = self.lines, self.plane_lines
-        self.params[winograd.TASK_LINES], self.params[winograd.LINE_BLOCKS] = self.task_lines, self.line_blocks
-        self.params[winograd.ROW_STEP], self.params[winograd.COLUMN_STEP] = self.row_step, self.column_step
-        self.params[winograd.TILES], self.params[winograd.CHUNK] = self.tiles, self.chunk
-        self.params[winograd.CHUNKS], self.params[winograd.RUN_CHUNKS] = self.chunks, self.run_chunks
-        self.params[winograd.GROUP_BLOCKS], self.params[winograd.TASK_BLOCKS] = self.group_blocks, self.task_blocks
-        self.params[winograd.BLOCK_TAPS], self.params[winograd.BLOCK_CHANNELS] = self.block_taps, self.block_channels
-        self.scratch_bytes = winograd.scratch_layout(self.params, self.kind, self.vector_bytes, *problem.kernel[1:])
+        self.params = fill(problem, tasks.FIELDS)
+        for name in _FIELDS:
+            self.params[getattr(tasks, name.upper())] = getattr(self, name)
+        self.scratch_bytes = tasks.scratch_layout(self.params, self.kind, self.vector_bytes, *problem.kernel[1:])
 
     def _cut(self, threads: int) -> None:
         """Tiles per task: those whose frequencies fit L2, of several short lines or of a part of a long one."""

@@ -15,41 +15,45 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-import numpy as np
-
 from fastdil import jit
 from fastdil.jit import helper
 from fastdil.kernels.driver import KERNEL_ARGUMENTS
-from fastdil.kernels.geometry import (
-    ACTIVATE,
-    DD,
-    DH,
-    GEOMETRY,
-    GROUP_IN,
-    GROUP_OUT,
-    GROUPS,
-    KD,
-    LD,
-    LH,
-    LW,
-    MODE,
-    ND,
-    NH,
-    NW,
-    OH,
-    OUT_PIXELS,
-    OW,
-    RELU,
-    XC,
-    XD,
-    XH,
-    XN,
-    XW,
-    lanes_of,
-    source_index,
-)
-from fastdil.kernels.intrinsics import OUTSIDE, call_on_row, copy_vectors, finish_row, load_i64, store_i64
+from fastdil.kernels.geometry import ACTIVATE, GROUP_IN, GROUP_OUT, GROUPS, KD, OH, OUT_PIXELS, OW, RELU, lanes_of
+from fastdil.kernels.intrinsics import call_on_row, copy_vectors, finish_row, load_i64
 from fastdil.kernels.tiles import merge_tile, settle_tile
+from fastdil.kernels.winograd_samples import clear, fill_columns, transform_block
+from fastdil.kernels.winograd_tasks import (
+    BLOCK_CHANNELS,
+    BLOCK_TAPS,
+    COLUMN_STEP,
+    ERRORS,
+    FIRST_BLOCK,
+    FIRST_COLUMN,
+    FIRST_LINE,
+    GROUP,
+    GROUP_BLOCKS,
+    JOINED,
+    LAST_BLOCK,
+    LAST_LINE,
+    LINE_TILES,
+    OUTPUTS_AT,
+    PANEL,
+    PART,
+    PIECES,
+    PITCH,
+    PLANE_LINES,
+    ROW_PITCH,
+    ROW_STEP,
+    ROWS,
+    SAMPLE,
+    STRIPS,
+    SUMS,
+    TASK_BLOCKS,
+    VECTORS,
+    ZEROS,
+    open_task,
+    tile_shape,
+)
 from fastdil.kernels.winograd_tiles import (
     OUTPUTS,
     SAMPLES,
@@ -58,264 +62,15 @@ from fastdil.kernels.winograd_tiles import (
     copy_run,
     frequency_tile,
     join_runs,
-    transform_columns,
-    transform_rows,
     transform_weights,
 )
 from fastdil.workspace import ALIGNMENT
-
-#: Terms whose blocks are added plainly; beyond, what rounding loses is kept (`merge_tile`).
-PLAIN_TERMS = 256
-#: This kernel's own parameters, after the geometry.
-(
-    LINES,  # of one sample: depths times lines of one depth
-    PLANE_LINES,  # of one depth
-    TASK_LINES,
-    LINE_BLOCKS,  # tasks that share the lines of a sample
-    ROW_STEP,
-    COLUMN_STEP,  # outputs per run: the dilation, or the whole axis where it has one tap
-    TILES,  # of one line
-    CHUNK,  # most tiles of a line in one task
-    CHUNKS,
-    RUN_CHUNKS,  # chunks of one run, if a chunk never holds a whole one; else 0
-    GROUP_BLOCKS,  # weight blocks per group
-    TASK_BLOCKS,
-    BLOCK_TAPS,  # taps of the depth that are worked on at a time
-    BLOCK_CHANNELS,
-    PITCH,  # bytes from one channel's frequencies to the next one's
-    ROW_PITCH,  # bytes of one row of samples after the transform along the height
-    PIECE_PITCH,  # bytes from the samples 0 of a line's tiles to the samples 1
-    PIECES,  # of a row that are fetched apart
-    PIECE,  # samples of one
-    PANEL,
-    SUMS,
-    PART,
-    ROWS,
-    LINES_AT,
-    ZEROS,
-    COLUMNS,
-    OUTPUTS_AT,
-    JOINED,  # byte offsets of the parts of the scratch memory
-    ERRORS,  # bytes from sums to what was rounded away from them, if blocks are added exactly; else 0
-) = range(GEOMETRY, GEOMETRY + 29)
-FIELDS = 29
-
-#: What `open_task` works out, at the start of the worker's scratch memory.
-(
-    SAMPLE,
-    GROUP,
-    FIRST_BLOCK,
-    LAST_BLOCK,
-    FIRST_LINE,
-    LAST_LINE,
-    FIRST_TILE,
-    LINE_TILES,
-    FIRST_COLUMN,
-    STRIPS,
-    VECTORS,
-) = range(11)
-STATE_FIELDS = 11
-
-
-def tile_shape(vector_bytes: int) -> tuple[int, int]:
-    """Output rows and vectors of the register tile, as in `fastdil.kernels.gemm`."""
-    return (8, 3) if vector_bytes == 64 else (4, 3)
-
-
-@helper
-def open_task(params, state, task, width, lanes):
-    """Decode a task."""
-    rest, line_blocks, chunks = task, load_i64(params, LINE_BLOCKS), load_i64(params, CHUNKS)
-    line_block, rest = rest % line_blocks, rest // line_blocks
-    chunk, rest = rest % chunks, rest // chunks
-    blocks, task_blocks = load_i64(params, GROUP_BLOCKS), load_i64(params, TASK_BLOCKS)
-    out_chunks = (blocks + task_blocks - 1) // task_blocks
-    first_block, rest = rest % out_chunks * task_blocks, rest // out_chunks
-    groups = load_i64(params, GROUPS)
-    store_i64(state, GROUP, rest % groups)
-    store_i64(state, SAMPLE, rest // groups)
-    store_i64(state, FIRST_BLOCK, first_block)
-    store_i64(state, LAST_BLOCK, min(first_block + task_blocks, blocks))
-    first_line = line_block * load_i64(params, TASK_LINES)
-    last_line = min(first_line + load_i64(params, TASK_LINES), load_i64(params, LINES))
-    store_i64(state, FIRST_LINE, first_line)
-    store_i64(state, LAST_LINE, last_line)
-    step, most, parts = load_i64(params, COLUMN_STEP), load_i64(params, CHUNK), load_i64(params, RUN_CHUNKS)
-    first = chunk * most
-    last = first + most
-    if parts > 0:
-        first = chunk // parts * step + chunk % parts * most
-        last = min(first + most, (chunk // parts + 1) * step)
-    tiles = min(last, load_i64(params, TILES)) - first
-    store_i64(state, FIRST_TILE, first)
-    store_i64(state, LINE_TILES, tiles)
-    store_i64(state, FIRST_COLUMN, first // step * 2 * step + first % step)
-    vectors = ((last_line - first_line) * tiles + lanes - 1) // lanes
-    store_i64(state, VECTORS, vectors)
-    store_i64(state, STRIPS, (vectors + width - 1) // width)
-
-
-@helper
-def clear(kind, lanes, size, target, count):
-    """Set `count` elements to zero, and the rest of the last vector."""
-    copy_vectors(kind, lanes, target, lanes * size, target, 0, (count + lanes - 1) // lanes, 0)
 
 
 @helper
 def spread(step):
     """The next odd number of cache lines: samples at all frequencies then lie in different sets of L1."""
     return (step // ALIGNMENT | 1) * ALIGNMENT
-
-
-@helper
-def fill_columns(params, state, scratch):
-    """Where the samples of all pieces of a row stand, as offsets into a row of the input, or `OUTSIDE`."""
-    count, step = load_i64(params, PIECE), load_i64(params, COLUMN_STEP)
-    first, mode, size = (
-        load_i64(state, FIRST_COLUMN) - load_i64(params, LW),
-        load_i64(params, MODE),
-        load_i64(params, NW),
-    )
-    for piece in range(load_i64(params, PIECES)):
-        for index in range(count):
-            source = source_index(first + piece * step + index, size, mode)
-            store_i64(
-                scratch + load_i64(params, COLUMNS), piece * count + index,
-                source * load_i64(params, XW) if source >= 0 else OUTSIDE,
-            )  # fmt: skip
-
-
-@helper
-def copy_samples(kind, lanes, size, params, target, row, columns, count, first):
-    """Samples `first` to ``first + count`` (which may lie outside) of a row of the input, whatever the padding."""
-    inside = min(max(-first, 0), count)
-    end = max(min(load_i64(params, NW) - first, count), inside)
-    step = load_i64(params, XW)
-    for index in range(count):
-        if inside <= index < end:
-            continue
-        offset = load_i64(columns, index)
-        at = row + (offset if offset != OUTSIDE else 0) * size
-        copy_vectors(kind, 1, target + index * size, 0, at, 0, 1, 1 if offset != OUTSIDE else 0)
-    source = row + (first + inside) * step * size
-    if step == 1:
-        # Whole vectors may reach beyond the end into what was written there.
-        whole = (end - inside) // lanes
-        copy_run(kind, lanes, target + inside * size, source, whole * lanes)
-        inside += whole * lanes
-        source += whole * lanes * size
-    copy_vectors(kind, 1, target + inside * size, size, source, step * size, end - inside, 1)
-
-
-@helper
-def row_address(params, size, plane, position):
-    """Address of a row of the first channel, or 0 for padding zeros."""
-    height = source_index(position, load_i64(params, NH), load_i64(params, MODE))
-    return plane + height * load_i64(params, XH) * size if height >= 0 else 0
-
-
-@helper
-def transform_line(
-    kind, lanes, size, height_taps, width_taps, height_samples, params, state, scratch, plane, channels, first_row,
-    target, frequency_step,
-):  # fmt: skip
-    """All frequencies of one line's tiles in `channels` channels; `plane` is that of the first, or 0 for padding."""
-    step = load_i64(params, DH)
-    first = first_row - load_i64(params, LH)
-    row0 = row_address(params, size, plane, first) if plane != 0 else 0
-    row1, row2, row3 = 0, 0, 0
-    if plane != 0 and height_samples > 1:
-        row1 = row_address(params, size, plane, first + step)
-        row2 = row_address(params, size, plane, first + 2 * step)
-        row3 = row_address(params, size, plane, first + 3 * step)
-    channel_bytes = load_i64(params, XC) * size
-    rows, zeros = scratch + load_i64(params, ROWS), scratch + load_i64(params, ZEROS)
-    row_pitch, piece_pitch = load_i64(params, ROW_PITCH), load_i64(params, PIECE_PITCH)
-    count, pieces = load_i64(params, PIECE), load_i64(params, PIECES)
-    column_step, tiles = load_i64(params, COLUMN_STEP), load_i64(state, LINE_TILES)
-    begin = load_i64(state, FIRST_COLUMN) - load_i64(params, LW)
-    is_plain = load_i64(params, MODE) == 0 and load_i64(params, XW) == 1
-    lines, columns = scratch + load_i64(params, LINES_AT), scratch + load_i64(params, COLUMNS)
-    for channel in range(channels):
-        move = channel * channel_bytes
-        for piece in range(pieces):
-            at, place = begin + piece * column_step, rows + piece * piece_pitch
-            if is_plain:
-                inside = min(max(-at, 0), count)
-                end = max(min(load_i64(params, NW) - at, count), inside)
-                shift = move + (at + inside) * size
-                transform_rows(
-                    kind, lanes, height_taps, place + inside * size, row_pitch,
-                    row0 + shift if row0 != 0 else zeros, row1 + shift if row1 != 0 else zeros,
-                    row2 + shift if row2 != 0 else zeros, row3 + shift if row3 != 0 else zeros, end - inside,
-                )  # fmt: skip
-                continue
-            for index in range(height_samples):
-                row = row0 if index == 0 else row1 if index == 1 else row2 if index == 2 else row3
-                line = lines + index * row_pitch
-                if row == 0:
-                    clear(kind, lanes, size, line, count)
-                else:
-                    copy_samples(
-                        kind, lanes, size, params, line, row + move, columns + piece * count * 8, count, at
-                    )  # fmt: skip
-            transform_rows(
-                kind, lanes, height_taps, place, row_pitch, lines, lines + row_pitch, lines + 2 * row_pitch,
-                lines + 3 * row_pitch, count,
-            )  # fmt: skip
-        if pieces > 1 or width_taps == 1:
-            transform_columns(
-                kind, lanes, height_samples, width_taps, 0, rows, row_pitch, piece_pitch, target, frequency_step, tiles
-            )
-        elif lanes > 1 and column_step == 1:
-            transform_columns(
-                kind, lanes, height_samples, width_taps, 1, rows, row_pitch, 0, target, frequency_step, tiles
-            )
-        elif lanes > 2 and column_step == 2:
-            transform_columns(
-                kind, lanes, height_samples, width_taps, 2, rows, row_pitch, 0, target, frequency_step, tiles
-            )
-        elif lanes > 4 and column_step == 4:
-            transform_columns(
-                kind, lanes, height_samples, width_taps, 4, rows, row_pitch, 0, target, frequency_step, tiles
-            )
-        elif lanes > 8 and column_step == 8:
-            transform_columns(
-                kind, lanes, height_samples, width_taps, 8, rows, row_pitch, 0, target, frequency_step, tiles
-            )
-        else:
-            for done in range(0, tiles, column_step):
-                transform_columns(
-                    kind, lanes, height_samples, width_taps, 0, rows + 2 * done * size, row_pitch, column_step * size,
-                    target + done * size, frequency_step, min(column_step, tiles - done),
-                )  # fmt: skip
-        target += load_i64(params, PITCH)
-
-
-@helper
-def transform_block(
-    kind, lanes, size, height_taps, width_taps, height_samples, params, state, scratch, x, tap, taps, channel, channels,
-    frequency_step,
-):  # fmt: skip
-    """Fill the panel: some channels, and some taps of the depth, of all lines of the task."""
-    lines, row_step = load_i64(params, PLANE_LINES), load_i64(params, ROW_STEP)
-    first = load_i64(state, FIRST_LINE)
-    source = x + (
-        load_i64(state, SAMPLE) * load_i64(params, XN)
-        + (load_i64(state, GROUP) * load_i64(params, GROUP_IN) + channel) * load_i64(params, XC)
-    ) * size  # fmt: skip
-    for line in range(first, load_i64(state, LAST_LINE)):
-        pair = line % lines
-        row = pair // row_step * 2 * row_step + pair % row_step
-        at = scratch + load_i64(params, PANEL) + (line - first) * load_i64(state, LINE_TILES) * size
-        for index in range(taps):
-            depth = line // lines + (tap + index) * load_i64(params, DD) - load_i64(params, LD)
-            depth = source_index(depth, load_i64(params, ND), load_i64(params, MODE))
-            plane = source + depth * load_i64(params, XD) * size if depth >= 0 else 0
-            transform_line(
-                kind, lanes, size, height_taps, width_taps, height_samples, params, state, scratch, plane, channels,
-                row, at + index * channels * load_i64(params, PITCH), frequency_step,
-            )  # fmt: skip
 
 
 @helper
@@ -529,47 +284,3 @@ def weight_kernel(kind: str, vector_bytes: int, height_taps: int, width_taps: in
     rows, _ = tile_shape(vector_bytes)
     name = f"winograd_weights_{height_taps}x{width_taps}_{kind}_{8 * vector_bytes}bit"
     return _make_weight_kernel(kind, int(kind[1:]) // 8, rows, height_taps, width_taps, name)
-
-
-def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int, height_taps: int, width_taps: int) -> int:
-    """Write pitches and the byte offsets of the scratch memory's parts into `params`; returns its size per worker."""
-    rows, width = tile_shape(vector_bytes)
-    lanes, size = lanes_of(kind, vector_bytes), int(kind[1:]) // 8
-    strip = width * lanes
-    is_exact = int(params[GROUP_IN] * params[KD]) > PLAIN_TERMS
-    height_samples, width_samples = SAMPLES[height_taps], SAMPLES[width_taps]
-    frequencies, tile_outputs = height_samples * width_samples, OUTPUTS[height_taps] * OUTPUTS[width_taps]
-    chunk, step = int(params[CHUNK]), int(params[COLUMN_STEP])
-    tiles = int(params[TASK_LINES]) * chunk
-    strips = -(-tiles // strip)
-    is_apart = width_taps == 1 or int(params[RUN_CHUNKS]) > 0
-    pieces = width_samples if is_apart else 1
-    runs = -(-chunk // step)
-    # Side by side, a row holds all samples of its tiles; some of its last vectors reach beyond.
-    piece = chunk if is_apart else (2 * runs + width_samples - 2) * step
-    piece_pitch = (-(-piece // lanes) + 3) * ALIGNMENT * (lanes * size) // ALIGNMENT
-    params[PIECES], params[PIECE], params[PIECE_PITCH] = pieces, piece, piece_pitch
-    params[ROW_PITCH] = pieces * piece_pitch
-    # An odd number of cache lines, so that neighbouring channels do not compete for the same part of L1.
-    params[PITCH] = (-(-(strips * strip + lanes) * size // ALIGNMENT) | 1) * ALIGNMENT
-    terms = int(params[BLOCK_TAPS]) * int(params[BLOCK_CHANNELS])
-    sums = frequencies * (int(params[TASK_BLOCKS]) * strips * rows * strip * size + ALIGNMENT)
-    params[ERRORS] = sums if is_exact else 0
-    parts = (
-        (None, STATE_FIELDS * 8),
-        (PANEL, frequencies * (terms * int(params[PITCH]) + ALIGNMENT)),
-        (SUMS, 2 * sums if is_exact else sums),
-        (PART, rows * strip * size),
-        (ROWS, height_samples * int(params[ROW_PITCH])),
-        (LINES_AT, 4 * int(params[ROW_PITCH])),
-        (ZEROS, int(params[ROW_PITCH])),
-        (COLUMNS, pieces * piece * 8),
-        (OUTPUTS_AT, (tile_outputs * strips * strip + lanes) * size),
-        (JOINED, (2 * (runs + 1) * min(step, chunk) + 4 * lanes) * size),
-    )
-    offset = 0
-    for field, needed in parts:
-        if field is not None:
-            params[field] = offset
-        offset += -(-needed // ALIGNMENT) * ALIGNMENT
-    return offset
