@@ -35,7 +35,7 @@ CASES = [
     Case("signal", (1, 1, 50), (1, 1, 19), padding="causal"),
     Case("chains", (1, 3, 60), (1, 3, 20), padding=(5,), dilation=2),
     Case("chains", (1, 70, 40), (4, 70, 11), dilation=2),
-    Case("image", (1, 2, 15, 17), (2, 1, 3, 3), padding=3, dilation=3, groups=2),
+    Case("image", (1, 2, 10, 13), (2, 1, 3, 3), padding=3, dilation=3, groups=2),
     Case("image", (1, 3, 12, 11), (4, 3, 3, 3), padding=4, dilation=(2, 3)),
     Case("image", (2, 3, 9, 40), (17, 3, 3, 3), stride=2, padding=2, dilation=2),
     Case("image", (1, 9, 8, 9), (20, 9, 2, 3), padding=((1, 2), (-2, 3))),
@@ -43,8 +43,8 @@ CASES = [
     Case("culled", (2, 5, 9, 9), (6, 5, 3, 3), padding=6, dilation=6),
     Case("culled", (1, 1, 9, 9), (1, 1, 3, 3), padding=12, dilation=12),
     Case("culled", (1, 4, 50), (3, 4, 3), padding=40, dilation=40),
-    Case("volume", (2, 1, 4, 6, 11), (2, 1, 2, 3, 3), stride=(2, 1, 2), padding=2, dilation=(1, 2, 2)),
-    Case("volume", (1, 4, 3, 5, 6), (4, 2, 2, 3, 2), padding=(1, 3, 2), dilation=(1, 2, 2), groups=2),
+    Case("volume", (1, 1, 4, 5, 9), (2, 1, 2, 3, 2), stride=(2, 1, 2), padding=2, dilation=(1, 2, 2)),
+    Case("volume", (1, 4, 3, 4, 5), (4, 2, 2, 2, 2), padding=(1, 2, 1), dilation=(1, 2, 2), groups=2),
     *(
         Case("mode", (1, 3, 5, 9), (5, 3, 3, 2), padding=((9, 2), (0, 12)), dilation=(3, 4), padding_mode=mode)
         for mode in ("reflect", "replicate", "circular", "symmetric")
@@ -208,6 +208,7 @@ def test_nonfinite_weights_meet_padding(value, method):
     case = Case("nan", (1, 2, 9), (2, 2, 3), padding=8, dilation=8)
     x, w, _ = data(case, np.float32)
     w[1, 0, 2] = value
+    x[0, 0, 8] = -value
     y = forced(method, x, w, precision="high" if method == "tensor" else "highest", **case.args)
     truth = naive.conv(x, w, **case.args)
     np.testing.assert_array_equal(np.isnan(y), np.isnan(truth))
@@ -216,11 +217,11 @@ def test_nonfinite_weights_meet_padding(value, method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_split_batch_has_the_same_bits(method):
-    case = Case("batch", (3, 9, 5, 6), (5, 9, 3, 3), padding=4, dilation=4)
+    case = Case("batch", (2, 9, 5, 6), (5, 9, 3, 2), padding=4, dilation=4)
     x, w, bias = data(case, np.float32)
     words = {**case.args, "precision": "high" if method == "tensor" else "highest"}
     whole = forced(method, x, w, bias, **words)
-    parts = [forced(method, x[n : n + 1], w, bias, **words) for n in range(3)]
+    parts = [forced(method, x[n : n + 1], w, bias, **words) for n in range(2)]
     np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 

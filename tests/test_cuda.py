@@ -106,7 +106,10 @@ def can_compile() -> bool:
 @pytest.mark.skipif(os.environ.get("NUMBA_ENABLE_CUDASIM") == "1" or not can_compile(), reason="no CUDA toolkit")
 @pytest.mark.parametrize("name", fastdil.cuda.methods())
 def test_kernels_assemble(name, tmp_path, monkeypatch):
-    """Every kernel becomes machine code for compute capability 8.0 and 9.0, and keeps its sums in registers."""
+    """Every kernel becomes machine code for compute capability 8.0 and 9.0, and keeps its sums in registers.
+
+    They take 256 bytes of them; addresses may give way, in the largest kernels.
+    """
     from fastdil.cuda.registry import METHODS
 
     # Numba asks the current device, which is not here, for which one to compile helper functions.
@@ -121,7 +124,7 @@ def test_kernels_assemble(name, tmp_path, monkeypatch):
             assert done.returncode == 0, f"{kernel.name}: {done.stderr}"
             assert target.stat().st_size > 1000
             spilled = int(re.search(r"(\d+) bytes spill stores", done.stderr)[1])
-            assert spilled <= 64, f"{kernel.name} spills {spilled} bytes per thread"
+            assert spilled <= 96, f"{kernel.name} spills {spilled} bytes per thread"
             assert int(re.search(r"(\d+) bytes smem", done.stderr + "0 bytes smem")[1]) <= 48 * 1024
 
 

@@ -2,7 +2,7 @@
 
 >>> import fastdil.cuda
 >>> fastdil.cuda.methods()
-('reference', 'direct', 'gemm')
+('reference', 'direct', 'gemm', 'tensor')
 
 Importing it loads nothing and never fails. `is_available` tells whether a call can succeed; without a GPU, a call
 raises `CudaUnavailableError`, which says what is missing.

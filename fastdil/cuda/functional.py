@@ -268,7 +268,7 @@ def methods() -> tuple[str, ...]:
     --------
     >>> import fastdil.cuda
     >>> fastdil.cuda.methods()
-    ('reference', 'direct', 'gemm')
+    ('reference', 'direct', 'gemm', 'tensor')
     """
     require_package()
     from fastdil.cuda.registry import METHODS

@@ -14,7 +14,6 @@ nothing to do while it waits.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -27,38 +26,16 @@ from fastdil.cuda.activation import activation
 from fastdil.cuda.base import Call, Layout, Operands
 from fastdil.cuda.compiled import Kernel, flat, integers, ops
 from fastdil.cuda.device import Device
-from fastdil.cuda.pixels import Band
+from fastdil.cuda.pixels import BLOCKS, MOST_SKIPPED, ROW_TILES
 from fastdil.cuda.sums import merge
+from fastdil.cuda.tilings import Tile, Tiling
 from fastdil.explanation import Estimate
 from fastdil.problem import Problem
 
 #: Channels that are staged at once.
 _DEPTH = 8
+#: Threads of a block that packs weights, at most.
 _PACK_THREADS = 256
-#: Taps for which a block remembers whether it skips them; later ones are never skipped.
-_MOST_SKIPPED = 512
-
-# Where the integers of a tiling stand, behind those of the problem and of the bands.
-_BANDS = G.COUNT
-ROW_TILES, BLOCKS = G.COUNT + pixels.COUNT, G.COUNT + pixels.COUNT + 1
-_COUNT = G.COUNT + pixels.COUNT + 2
-_MOST_BANDS = pixels.MOST_BANDS
-
-
-@dataclass(frozen=True)
-class Tile:
-    """Shape of a block's and of a thread's share of the result: output channels x pixels."""
-
-    rows: int
-    columns: int
-    thread_rows: int
-    thread_columns: int
-    efficiency: float  #: of its inner loop, relative to the largest tile; estimated from its loads, not measured
-
-    @property
-    def threads(self) -> int:
-        return self.rows * self.columns // (self.thread_rows * self.thread_columns)
-
 
 _TILES = {
     "float32": (Tile(128, 128, 8, 8, 1.0), Tile(64, 64, 8, 8, 0.85), Tile(32, 128, 4, 8, 0.7), Tile(16, 32, 4, 4, 0.4)),
@@ -66,45 +43,9 @@ _TILES = {
 }
 
 
-@dataclass(frozen=True)
-class Tiling:
-    """A tile, and the bands of columns that it is used on."""
-
-    tile: Tile
-    bands: tuple[Band, ...]
-    row_tiles: int
-    column_tiles: int
-
-    @classmethod
-    def of(cls, problem: Problem, device: Device) -> Tiling:
-        fitting = [tile for tile in _TILES[problem.dtype.name] if tile.threads <= device.block_threads]
-        tilings = [cls._with(tile, problem) for tile in fitting]
-        return min(tilings, key=lambda tiling: tiling.seconds(problem, device))
-
-    @classmethod
-    def _with(cls, tile: Tile, problem: Problem) -> Tiling:
-        chosen = pixels.best_bands(problem, tile.columns)
-        columns = sum(pixels.tiles_of(problem, chosen, tile.columns))
-        return cls(tile, tuple(chosen), -(-problem.group_out // tile.rows), columns)
-
-    def blocks(self, problem: Problem) -> int:
-        return problem.groups * self.row_tiles * self.column_tiles
-
-    def seconds(self, problem: Problem, device: Device) -> float:
-        depth = -(-problem.group_in // _DEPTH) * _DEPTH
-        computed = pixels.useful_taps(problem, list(self.bands), self.tile.columns) * depth
-        macs = problem.groups * self.row_tiles * self.tile.rows * self.tile.columns * computed / self.tile.efficiency
-        return costs.roofline("gemm", device, problem, macs, self.blocks(problem))
-
-    def packed(self, problem: Problem) -> int:
-        """Elements of the packed weights."""
-        depth = -(-problem.group_in // _DEPTH) * _DEPTH
-        return problem.groups * self.row_tiles * problem.taps * depth * self.tile.rows
-
-
 @cache
 def _tiling(problem: Problem, device: Device) -> Tiling:
-    return Tiling.of(problem, device)
+    return Tiling.of("gemm", problem, device, _TILES[problem.dtype.name], _DEPTH)
 
 
 class Gemm:
@@ -121,24 +62,18 @@ class Gemm:
         tiling = _tiling(problem, device)
         seconds = tiling.seconds(problem, device) + costs.LAUNCH_SECONDS  # one more launch, to pack the weights
         bound = sums.error_bound(problem.terms, sums.chain_terms(problem))
-        return Estimate(seconds, tiling.packed(problem) * problem.dtype.itemsize, bound)
+        return Estimate(seconds, _packed(problem, tiling) * problem.dtype.itemsize, bound)
 
     def bind(self, problem: Problem, device: Device, x_layout: Layout, y_layout: Layout) -> Call:
         tiling, dtype = _tiling(problem, device), problem.dtype.name
-        tile = tiling.tile
-        blocks = -(-problem.group_in // _DEPTH)
-        geometry = (
-            *G.describe(problem, x_layout, y_layout),
-            *pixels.describe(problem, list(tiling.bands), tile.columns),
-            tiling.row_tiles,
-            blocks,
-        )
-        pack, multiply = _pack_kernel(dtype, tile.rows), _specialised(problem, tile)
-        packs, packed = problem.groups * tiling.row_tiles * problem.taps, tiling.packed(problem)
+        tile, geometry = tiling.tile, tiling.describe(problem, x_layout, y_layout)
+        pack, multiply = _pack_kernel(dtype, tile.rows), _specialised(problem, tiling)
+        packs, packed = tiling.packs(problem), _packed(problem, tiling)
+        threads = min(_PACK_THREADS, device.block_threads)
 
         def call(on: Operands) -> None:
             weights, marks = on.scratch(packed, dtype), on.scratch(packs, "int32")
-            pack.launch(packs, _PACK_THREADS, on.stream, on.w, weights, marks, geometry)
+            pack.launch(packs, threads, on.stream, on.w, weights, marks, geometry)
             multiply.launch(
                 tiling.blocks(problem), tile.threads, on.stream, on.x, weights, marks, on.bias, on.out, geometry
             )
@@ -155,10 +90,14 @@ class Gemm:
                 yield _kernel(dtype, "relu", tile, chain, sums.PLAIN)
 
 
-def _specialised(problem: Problem, tile: Tile) -> Kernel:
-    depth_tiles = -(-problem.group_in // _DEPTH) * problem.taps
-    chain = sums.chain_terms(problem) // _DEPTH
-    return _kernel(problem.dtype.name, problem.activation, tile, chain, sums.merging(-(-depth_tiles // chain)))
+def _packed(problem: Problem, tiling: Tiling) -> int:
+    """Elements of the packed weights."""
+    return tiling.packs(problem) * tiling.channel_blocks(problem) * _DEPTH * tiling.tile.rows
+
+
+def _specialised(problem: Problem, tiling: Tiling) -> Kernel:
+    stages, chain = problem.taps * tiling.channel_blocks(problem), sums.chain_terms(problem) // _DEPTH
+    return _kernel(problem.dtype.name, problem.activation, tiling.tile, chain, sums.merging(-(-stages // chain)))
 
 
 @cache
@@ -170,12 +109,12 @@ def _pack_kernel(dtype: str, rows: int) -> Kernel:
     zero = np.dtype(dtype).type(0)
 
     def kernel(w, packed, marks, g):
-        block, thread = cuda.blockIdx.x, cuda.threadIdx.x
+        block, thread, threads = cuda.blockIdx.x, cuda.threadIdx.x, cuda.blockDim.x
         taps, depth = g[G.TAPS_D] * g[G.TAPS_H] * g[G.TAPS_W], g[BLOCKS] * _DEPTH
         tap, tile = block % taps, block // taps
         group, first = tile // g[ROW_TILES], tile % g[ROW_TILES] * rows
         is_odd = 0
-        for index in range(thread, depth * rows, _PACK_THREADS):
+        for index in range(thread, depth * rows, threads):
             row, c = first + index % rows, index // rows
             value = zero
             if row < g[G.GROUP_OUT] and c < g[G.GROUP_IN]:
@@ -188,7 +127,7 @@ def _pack_kernel(dtype: str, rows: int) -> Kernel:
             ops.store(marks, block, is_odd)
 
     array = flat(from_dtype(np.dtype(dtype)))
-    return Kernel(kernel, f"pack_{dtype}_{rows}", array, array, flat(types.int32), integers(_COUNT))
+    return Kernel(kernel, f"pack_{dtype}_{rows}", array, array, flat(types.int32), integers(pixels.COUNT))
 
 
 @cache
@@ -197,10 +136,10 @@ def _kernel(dtype: str, fused: str | None, tile: Tile, chain: int, how: int) -> 
     zero = np.dtype(dtype).type(0)
     lanes = 16 // np.dtype(dtype).itemsize
     rows, columns, threads = tile.rows, tile.columns, tile.threads
-    across = columns // tile.thread_columns  # threads along the pixels
-    row_jump, column_jump = lanes * rows // tile.thread_rows, lanes * across
-    multiply = ops.tile_product(tile.thread_rows, tile.thread_columns, row_jump, column_jump, rows, columns, _DEPTH)
-    count = tile.thread_rows * tile.thread_columns
+    across = columns // tile.part_columns  # threads along the pixels
+    row_jump, column_jump = lanes * rows // tile.part_rows, lanes * across
+    multiply = ops.tile_product(tile.part_rows, tile.part_columns, row_jump, column_jump, rows, columns, _DEPTH)
+    count = tile.part_rows * tile.part_columns
     size_a, size_b = _DEPTH * rows, _DEPTH * columns
     chunks = -(-size_a // (threads * lanes))
     spare = chunks * threads * lanes > size_a  # fewer chunks than threads
@@ -210,9 +149,9 @@ def _kernel(dtype: str, fused: str | None, tile: Tile, chain: int, how: int) -> 
     shared_a, shared_b = ops.shared_array("a", 2 * size_a, dtype), ops.shared_array("b", 2 * size_b, dtype)
     shared_places = ops.shared_array("places", columns, "int64")
     shared_positions = ops.shared_array("positions", 3 * columns, "int64")
-    shared_skips = ops.shared_array("skips", _MOST_SKIPPED, "int32")
+    shared_skips = ops.shared_array("skips", MOST_SKIPPED, "int32")
     element = from_dtype(np.dtype(dtype))
-    thread_rows, thread_columns = tile.thread_rows, tile.thread_columns
+    part_rows, part_columns = tile.part_rows, tile.part_columns
     value_count = chunks * lanes
 
     def kernel(x, packed, marks, bias, out, g):
@@ -224,51 +163,14 @@ def _kernel(dtype: str, fused: str | None, tile: Tile, chain: int, how: int) -> 
         row_tile, block = block % g[ROW_TILES], block // g[ROW_TILES]
         groups = g[G.OUT_CHANNELS] // g[G.GROUP_OUT]
         group, tile_number = block % groups, block // groups
-        band = 0
-        for index in range(1, _MOST_BANDS):
-            if tile_number >= g[_BANDS + index]:
-                band = index
-        band_first, width = g[_BANDS + _MOST_BANDS + band], g[_BANDS + 2 * _MOST_BANDS + band]
-        first = (tile_number - g[_BANDS + band]) * columns
-        count_pixels = g[G.BATCH] * g[G.OUT_D] * g[G.OUT_H] * width
-
-        # The pixel whose samples this thread gathers, and where its results go.
-        pixel = first + thread % columns
-        k, line = band_first + pixel % width, pixel // width
-        j, i, n = line % g[G.OUT_H], line // g[G.OUT_H] % g[G.OUT_D], line // g[G.OUT_H] // g[G.OUT_D]
-        if thread < columns:
-            place = n * g[G.Y_N] + i * g[G.Y_D] + j * g[G.Y_H] + k * g[G.Y_W]
-            ops.store(places, thread, place if pixel < count_pixels else G.OUTSIDE)
-            ops.store(positions, thread, i)
-            ops.store(positions, columns + thread, j)
-            ops.store(positions, 2 * columns + thread, k)
-        channel = thread // columns
-        origin = g[G.X_FIRST] + n * g[G.X_N] + (group * g[G.GROUP_IN] + channel) * g[G.X_C]
-
-        # The range of outputs of the tile along each axis, to see which taps it can skip.
-        line0, line1 = first // width, (min(first + columns, count_pixels) - 1) // width
-        k0, k1, j0, j1, i0, i1 = band_first, band_first + width - 1, 0, g[G.OUT_H] - 1, 0, g[G.OUT_D] - 1
-        if line0 == line1:
-            k0, k1 = band_first + first % width, band_first + (min(first + columns, count_pixels) - 1) % width
-        if line0 // g[G.OUT_H] == line1 // g[G.OUT_H]:
-            j0, j1 = line0 % g[G.OUT_H], line1 % g[G.OUT_H]
-        if line0 // g[G.OUT_H] // g[G.OUT_D] == line1 // g[G.OUT_H] // g[G.OUT_D]:
-            i0, i1 = line0 // g[G.OUT_H] % g[G.OUT_D], line1 // g[G.OUT_H] % g[G.OUT_D]
-
-        taps = g[G.TAPS_D] * g[G.TAPS_H] * g[G.TAPS_W]
+        taps, column, channel = g[G.TAPS_D] * g[G.TAPS_H] * g[G.TAPS_W], thread % columns, thread // columns
         pack = (group * g[ROW_TILES] + row_tile) * taps
-        for tap in range(thread, min(taps, _MOST_SKIPPED), threads):
-            t, u, v = tap % g[G.TAPS_W], tap // g[G.TAPS_W] % g[G.TAPS_H], tap // g[G.TAPS_W] // g[G.TAPS_H]
-            is_outside = (
-                pixels.outside(k0, k1, t, g[G.STRIDE_W], g[G.DILATION_W], g[G.BEFORE_W], g[G.SIZE_W])
-                or pixels.outside(j0, j1, u, g[G.STRIDE_H], g[G.DILATION_H], g[G.BEFORE_H], g[G.SIZE_H])
-                or pixels.outside(i0, i1, v, g[G.STRIDE_D], g[G.DILATION_D], g[G.BEFORE_D], g[G.SIZE_D])
-            )
-            ops.store(skips, tap, 1 if is_outside and g[G.MODE] == 0 and ops.load(marks, pack + tap) == 0 else 0)
+        is_pixel, n = pixels.prepare(tile_number, columns, pack, thread, threads, marks, places, positions, skips, g)
+        origin = g[G.X_FIRST] + n * g[G.X_N] + (group * g[G.GROUP_IN] + channel) * g[G.X_C]
         cuda.syncthreads()
 
         at_a, at_b = thread // across * lanes, thread % across * lanes
-        to_b = channel * columns + thread % columns
+        to_b = channel * columns + column
         chunk_step = threads * lanes
         parts = ops.fill(zero, count)
         if how != sums.SINGLE:
@@ -279,14 +181,10 @@ def _kernel(dtype: str, fused: str | None, tile: Tile, chain: int, how: int) -> 
         tap, part, place, stage, staged, chains, exact = 0, 0, 0, 0, -1, 0, 0
         while tap < taps or staged >= 0:
             if part == 0:
-                while tap < min(taps, _MOST_SKIPPED) and ops.load(skips, tap):
-                    tap += 1
+                tap = pixels.next_tap(tap, taps, skips)
                 place = G.OUTSIDE
-                if tap < taps and pixel < count_pixels:
-                    t, u, v = tap % g[G.TAPS_W], tap // g[G.TAPS_W] % g[G.TAPS_H], tap // g[G.TAPS_W] // g[G.TAPS_H]
-                    i, j = ops.load(positions, thread % columns), ops.load(positions, columns + thread % columns)
-                    k = ops.load(positions, 2 * columns + thread % columns)
-                    place = pixels.place_of(i, j, k, v, u, t, g)
+                if tap < taps and is_pixel:
+                    place = pixels.place_of(tap, column, columns, positions, g)
             # The next tiles leave memory before the last ones are multiplied.
             from_a, from_b = ops.fill(zero, value_count), ops.fill(zero, gathered)
             if tap < taps:
@@ -326,14 +224,14 @@ def _kernel(dtype: str, fused: str | None, tile: Tile, chain: int, how: int) -> 
         else:
             ops.accumulate(partial, g[G.NOTHING], parts)
         o_first = row_tile * rows + thread // across * lanes
-        for r in range(thread_rows):
+        for r in range(part_rows):
             row = o_first + r // lanes * row_jump + r % lanes
             if row < g[G.GROUP_OUT]:
                 o = group * g[G.GROUP_OUT] + row
                 shift = ops.load(bias, o) if g[G.HAS_BIAS] else zero
-                for c in range(thread_columns):
+                for c in range(part_columns):
                     place = ops.load(places, thread % across * lanes + c // lanes * column_jump + c % lanes)
-                    index = r * thread_columns + c
+                    index = r * part_columns + c
                     value = ops.load(partial, index)
                     if how == sums.EXACT:
                         merge(totals, errors, index, value)
@@ -343,6 +241,8 @@ def _kernel(dtype: str, fused: str | None, tile: Tile, chain: int, how: int) -> 
                         ops.store(out, g[G.Y_FIRST] + place + o * g[G.Y_C], finish(value + shift))
 
     array = flat(element)
-    name = f"gemm_{dtype}_{fused}_{rows}x{columns}_{thread_rows}x{thread_columns}_chain{chain}_{how}"
+    name = f"gemm_{dtype}_{fused}_{rows}x{columns}_{part_rows}x{part_columns}_chain{chain}_{how}"
     registers = 128 if threads == 256 else None  # two blocks per multiprocessor
-    return Kernel(kernel, name, array, array, flat(types.int32), array, array, integers(_COUNT), registers=registers)
+    return Kernel(
+        kernel, name, array, array, flat(types.int32), array, array, integers(pixels.COUNT), registers=registers
+    )

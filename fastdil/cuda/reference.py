@@ -48,9 +48,9 @@ class Reference:
         return call
 
     def kernels(self) -> Iterator[Kernel]:
-        for dtype in ("float32", "float64", "complex64", "int8", "uint64"):
-            yield _kernel(dtype, None)
-        for name in ("relu", "leaky_relu", "tanh", "sigmoid", "silu", "gelu"):
+        for dtype, name in (("complex64", None), ("int8", None), ("uint64", "relu")):
+            yield _kernel(dtype, name)
+        for name in ("tanh", "sigmoid", "silu", "gelu"):
             yield _kernel("float32", name)
 
 

@@ -58,14 +58,6 @@ def add_exactly(total, error, part):
     return tuple(sums), tuple(errors)
 
 
-def bits_of(value):
-    return np.float32(value).view(np.int32)
-
-
-def float_of(bits):
-    return np.int32(bits).view(np.float32)
-
-
 def accumulate(array, index, values):
     _memory(array)[index : index + len(values)] += values
 
@@ -142,36 +134,80 @@ def correlation(outputs: int, rows: int, taps: int, stride: int, weight_pitch: i
     return multiply
 
 
+def _rounded(value: np.float32) -> np.float32:
+    """To the nearest bfloat16, finite numbers to finite ones."""
+    bits = int(np.float32(value).view(np.uint32))
+    if np.isfinite(value) and abs(value) <= 3.3895e38:
+        bits += 0x7FFF + (bits >> 16 & 1)
+    return np.uint32(bits & 0xFFFF0000).view(np.float32)
+
+
+def to_bfloat16(is_split: bool, group: int) -> Callable:
+    def convert(values):
+        rounded = []
+        for first in range(0, len(values), group):
+            some = values[first : first + group]
+            tame = [np.sign(value) if is_split and np.isinf(value) else value for value in some]
+            near = [_rounded(value) for value in tame]
+            rounded += near
+            if is_split:
+                rounded += [_rounded(value - n) for value, n in zip(some, near, strict=True)]
+        halves = np.array(rounded, np.float32).view(np.uint32) >> 16
+        return tuple((halves[::2] | halves[1::2] << 16).view(np.int32))
+
+    return convert
+
+
+def gather_at(offsets: tuple[int, ...]) -> Callable:
+    def gather_these(array, index, step, limit):
+        memory = _memory(array)
+        inside = [offset < limit for offset in offsets]
+        places = [index + offset * step if known else 0 for offset, known in zip(offsets, inside, strict=True)]
+        assert min(places) >= 0
+        return tuple(memory[place] * known for place, known in zip(places, inside, strict=True))
+
+    return gather_these
+
+
+def store_slots(array, line, first, mask, values):
+    for i in range(0, len(values), 4):
+        at = line + 4 * (first + i // 4 ^ mask)
+        _memory(array)[at : at + 4] = values[i : i + 4]
+
+
 def _halves(registers: np.ndarray) -> np.ndarray:
     """int32 registers as pairs of bfloat16 numbers, widened to float32: a last axis of 2, low half first."""
     wide = registers.astype(np.int64)
-    return np.stack([wide << 16, wide & 0xFFFF0000], axis=-1).astype(np.uint32).view(np.float32)
+    return np.stack([wide << 16 & 0xFFFF0000, wide & 0xFFFF0000], axis=-1).astype(np.uint32).view(np.float32)
 
 
-def mma_bf16(sums, a, b):
-    """All threads of the block meet here, show their registers, and each takes its sums from those of its warp."""
-    block = _get_kernel_context()
-    me = block.threadIdx.x
-    shown_a = block.shared.array((block.blockDim.x, len(a)), np.int32)
-    shown_b = block.shared.array((block.blockDim.x, len(b)), np.int32)
-    shown_a[me], shown_b[me] = a, b
-    block.syncthreads()
-    warp, lane = me // 32 * 32, me % 32
-    left = _halves(shown_a[warp : warp + 32].reshape(8, 4, -1, 4))  # (group, quad, tile, register, half)
-    right = _halves(shown_b[warp : warp + 32].reshape(8, 4, -1, 2))
-    block.syncthreads()
-    group, quad = lane // 4, lane % 4
-    results = list(sums)
-    for i in range(len(a) // 4):
-        for j in range(len(b) // 2):
-            for row, high in ((group, 0), (group + 8, 1)):
+def warp_product(
+    tiles_a: int, tiles_b: int, pitch_a: int, pitch_b: int, passes: tuple[tuple[int, int], ...]
+) -> Callable:
+    def multiply(sums, a, at_a, b, at_b):
+        """All threads of the block meet here, show their registers, and each takes its sums from those of its warp."""
+        assert at_a % 4 == at_b % 4 == pitch_a % 4 == pitch_b % 4 == 0
+        block, me = _get_kernel_context(), _get_kernel_context().threadIdx.x
+        shown = block.shared._allocations.setdefault("shown", {})
+        shown[me] = a[at_a + _chunks(8 * tiles_a, pitch_a, 4)], b[at_b + _chunks(4 * tiles_b, pitch_b, 4)]
+        block.syncthreads()
+        threads = [shown[index] for index in range(me // 32 * 32, me // 32 * 32 + 32)]
+        block.syncthreads()
+        # (group, quad, tile, part, register, half)
+        left = _halves(np.array([thread[0] for thread in threads]).reshape(8, 4, tiles_a, 2, 4))
+        right = _halves(np.array([thread[1] for thread in threads]).reshape(8, 4, tiles_b, 2, 2))
+        group, quad = me % 32 // 4, me % 4
+        results = np.array(sums).reshape(tiles_a, tiles_b, 2, 2)
+        for part_a, part_b in passes:
+            for high in (0, 1):
                 # Terms 2q, 2q + 1 lie in the first two registers of quad q, terms 2q + 8, 2q + 9 in the last two.
-                x = left[row % 8, :, i, high::2]
+                x = left[group, :, :, part_a, high::2]
                 for column in (0, 1):
-                    y = right[2 * quad + column, :, j, :]
-                    at = 4 * (i * (len(b) // 2) + j) + 2 * high + column
-                    results[at] += (x * y).sum(dtype=np.float32)
-    return tuple(results)
+                    y = right[2 * quad + column, :, :, part_b]
+                    results[:, :, high, column] += np.einsum("qirh,qjrh->ij", x, y)
+        return tuple(results.ravel())
+
+    return multiply
 
 
 def copy_16_bytes(shared, at, source, index):
