@@ -15,6 +15,14 @@ from fastdil.problem import ConvSpec
 _OVERLAP_WORK = 10_000
 
 
+def is_on_device(value: object) -> bool:
+    """Whether a value says that its memory is on a GPU."""
+    try:
+        return hasattr(value, "__cuda_array_interface__")
+    except Exception:  # it is, and refuses: a PyTorch tensor that requires a gradient
+        return True
+
+
 def as_array(name: str, value: object) -> np.ndarray:
     """`value` as an ndarray of a dtype that can be convolved."""
     try:

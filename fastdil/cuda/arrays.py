@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import cuda
 
-from fastdil.arrays import as_array
+from fastdil.arrays import as_array, is_on_device
 from fastdil.cuda.availability import is_simulated
 from fastdil.errors import bad_type, bad_value
 
@@ -30,14 +30,12 @@ class View(NamedTuple):
     stream: int | None = None  #: on which the owner's pending work is queued, if it says so
 
 
-def is_on_device(value: object) -> bool:
-    """Whether a value says that its memory is on a GPU."""
-    return hasattr(value, "__cuda_array_interface__")
-
-
 def view(name: str, value: Any) -> View:
     """The view of an array that offers ``__cuda_array_interface__``."""
-    interface = value.__cuda_array_interface__
+    try:
+        interface = value.__cuda_array_interface__
+    except Exception as error:  # libraries refuse in many ways
+        raise bad_type(name, type(value).__name__, f"an array that shows its memory ({error})") from None
     if interface.get("mask") is not None:
         raise bad_type(name, "masked array", "an array without a mask")
     stream = interface.get("stream")
@@ -203,4 +201,5 @@ def wait_for(views: list[View], stream: Any) -> None:
 
 def _handle(stream: Any) -> int:
     handle = getattr(stream, "handle", None)
-    return int(getattr(handle, "value", handle) or 0)
+    number = int(getattr(handle, "value", handle) or 0)
+    return 0 if number == _LEGACY else number  # two names of one stream

@@ -113,7 +113,7 @@ class _Queue:
         x = inputs[0] if inputs[0].outline.dtype == dtype else self._copied(inputs[0], dtype)
         w, *rest = [self._plain(view, dtype) for view in inputs[1:]]
         bias = rest[0] if rest else w  # kernels that are told of no bias do not read it
-        seen = target if target.outline.dtype == dtype else arrays.fresh(request.shape, dtype, self.stream)
+        seen = target if target.outline.dtype == dtype else self._new(request.shape, dtype)
         flat_x, flat_out = arrays.flat(x), arrays.flat(seen)
         call = _bound(request, self._layout(flat_x), self._layout(flat_out))
         call(Operands(flat_x[0], arrays.flat(w)[0], arrays.flat(bias)[0], flat_out[0], self.stream, self._scratch))

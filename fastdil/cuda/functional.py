@@ -68,7 +68,7 @@ def conv(
     >>> if fastdil.cuda.is_available():
     ...     y = fastdil.cuda.conv(np.ones((1, 8)), np.ones((1, 1, 3)), dilation=2)
     """
-    return _convolve(
+    return convolve(
         None, x, w, bias, stride, padding, dilation, groups, padding_mode, activation, precision, method, threads, out,
         stream,
     )  # fmt: skip
@@ -101,7 +101,7 @@ def conv1d(
     >>> if fastdil.cuda.is_available():
     ...     y = fastdil.cuda.conv1d(np.ones((3, 16,)), np.ones((4, 3, 3,)), padding="same")
     """
-    return _convolve(
+    return convolve(
         1, x, w, bias, stride, padding, dilation, groups, padding_mode, activation, precision, method, threads, out,
         stream,
     )  # fmt: skip
@@ -134,7 +134,7 @@ def conv2d(
     >>> if fastdil.cuda.is_available():
     ...     y = fastdil.cuda.conv2d(np.ones((3, 16, 16,)), np.ones((4, 3, 3, 3,)), padding="same")
     """
-    return _convolve(
+    return convolve(
         2, x, w, bias, stride, padding, dilation, groups, padding_mode, activation, precision, method, threads, out,
         stream,
     )  # fmt: skip
@@ -167,13 +167,13 @@ def conv3d(
     >>> if fastdil.cuda.is_available():
     ...     y = fastdil.cuda.conv3d(np.ones((3, 16, 16, 16,)), np.ones((4, 3, 3, 3, 3,)), padding="same")
     """
-    return _convolve(
+    return convolve(
         3, x, w, bias, stride, padding, dilation, groups, padding_mode, activation, precision, method, threads, out,
         stream,
     )  # fmt: skip
 
 
-def _convolve(
+def convolve(
     rank,
     x,
     w,
@@ -190,6 +190,7 @@ def _convolve(
     out,
     stream,
 ):
+    """All of the functions above, `rank` None for `conv`; `fastdil.conv` and its kin hand device input over to it."""
     require()
     from fastdil.cuda import engine
 
