@@ -145,7 +145,13 @@ class Vectors:
     def mask_from_bits(self, bits: ir.Value) -> ir.Value:
         """Lane i is on if bit i of the 64-bit integer is set."""
         builder = self.builder
-        return builder.bitcast(builder.trunc(bits, ir.IntType(self.lanes)), self.mask_type)
+        if self.lanes * self.size == 64:
+            return builder.bitcast(builder.trunc(bits, ir.IntType(self.lanes)), self.mask_type)
+        # Without mask registers, LLVM takes such a bitcast apart bit by bit: 45 instructions for eight lanes.
+        word = ir.IntType(max(8 * self.size, self.lanes))
+        chosen = ir.Constant(ir.VectorType(word, self.lanes), [1 << lane for lane in range(self.lanes)])
+        own = builder.and_(splat(builder, builder.trunc(bits, word), self.lanes), chosen)
+        return builder.icmp_unsigned("==", own, chosen)
 
     def first_lanes(self, count: ir.Value) -> ir.Value:
         """A mask of the first `count` lanes; `count` may be negative or larger than the vector."""
@@ -518,29 +524,35 @@ def classify_lanes(typingctx, lanes, rows, columns, entry):
 @intrinsic
 def fill_ramp(typingctx, target, count, first, step, size, scale):
     """`count` integers: ``position * scale`` for the positions ``first + i * step``; `OUTSIDE` beyond ``[0, size)``."""
-    lanes = 8
 
     def codegen(context, builder, signature, args):
         target, count, first, step, size, scale = args
-        integers = Vectors(builder, "i64", lanes)
-        ramp = builder.mul(ir.Constant(integers.type, list(range(lanes))), integers.splat(step))
-        position = builder.add(integers.splat(first), ramp)
-        move = integers.splat(builder.mul(step, constant(lanes)))
-        sizes, scales = integers.splat(size), integers.splat(scale)
-        outside = ir.Constant(integers.type, [OUTSIDE] * lanes)
 
-        def body(index, carried):
-            (position,) = carried
-            # As unsigned numbers, negative positions are beyond any size.
-            inside = builder.icmp_unsigned("<", position, sizes)
-            at = builder.mul(index, constant(lanes))
-            value = builder.select(inside, builder.mul(position, scales), outside)
-            mask = integers.first_lanes(builder.sub(count, at))
-            integers.store_masked(value, integers.at(target, at), mask)
-            return [builder.add(position, move)]
+        def fill(lanes, begin, vectors_count):
+            """Integers from number `begin` on, `lanes` at a time."""
+            integers = Vectors(builder, "i64", lanes)
+            ramp = builder.mul(ir.Constant(integers.type, list(range(lanes))), integers.splat(step))
+            start = builder.add(integers.splat(builder.add(first, builder.mul(begin, step))), ramp)
+            move = integers.splat(builder.mul(step, constant(lanes)))
+            sizes, scales = integers.splat(size), integers.splat(scale)
+            outside = ir.Constant(integers.type, [OUTSIDE] * lanes)
 
-        blocks = builder.sdiv(builder.add(count, constant(lanes - 1)), constant(lanes))
-        counted_loop(builder, blocks, [position], body)
+            def body(index, carried):
+                (position,) = carried
+                # As unsigned numbers, negative positions are beyond any size.
+                inside = builder.icmp_unsigned("<", position, sizes)
+                value = builder.select(inside, builder.mul(position, scales), outside)
+                at = builder.add(begin, builder.mul(index, constant(lanes)))
+                integers.store(value, integers.at(target, at))
+                return [builder.add(position, move)]
+
+            counted_loop(builder, vectors_count, [start], body)
+
+        lanes = constant(8)
+        whole = builder.sdiv(count, lanes)
+        done = builder.mul(whole, lanes)
+        fill(8, constant(0), whole)
+        fill(1, done, builder.sub(count, done))  # one by one: masked stores are slow where there are no mask registers
         return context.get_dummy_value()
 
     return types.void(*(types.int64,) * 6), codegen
@@ -581,11 +593,13 @@ def finish_complex_row(typingctx, kind, lanes, target, by_real, by_imaginary, co
         signs = ir.Constant(vectors.type, [-one, one] * (lane_count // 2))
 
         def move(at, mask):
-            a = vectors.load_masked(vectors.at(args[3], at), mask)
-            b = vectors.load_masked(vectors.at(args[4], at), mask)
-            crossed = builder.shuffle_vector(b, b, swap)
-            total = vectors.add(vectors.fma(crossed, signs, a), shift)
-            vectors.store_masked(total, vectors.at(args[2], at), mask)
+            def combine(a):
+                place = vectors.at(args[4], at)
+                b = vectors.load(place) if mask is None else vectors.load_masked(place, mask)
+                crossed = builder.shuffle_vector(b, b, swap)
+                return vectors.add(vectors.fma(crossed, signs, a), shift)
+
+            _move(vectors, combine, args[2], args[3], at, mask)
 
         _each_vector(vectors, args[5], move)
         return context.get_dummy_value()
@@ -613,19 +627,30 @@ def _add_and_clip(vectors: Vectors, value: ir.Value, shift: ir.Value, relu: ir.V
     return builder.select(builder.icmp_signed("!=", relu, constant(0)), vectors.relu(total), total)
 
 
-def _move(vectors: Vectors, change: Callable, target: ir.Value, source: ir.Value, at: ir.Value, mask: ir.Value) -> None:
-    value = vectors.load_masked(vectors.at(source, at), mask)
-    vectors.store_masked(change(value), vectors.at(target, at), mask)
+def _move(
+    vectors: Vectors, change: Callable, target: ir.Value, source: ir.Value, at: ir.Value, mask: ir.Value | None
+) -> None:
+    to, place = vectors.at(target, at), vectors.at(source, at)
+    if mask is None:
+        vectors.store(change(vectors.load(place)), to)
+    else:
+        vectors.store_masked(change(vectors.load_masked(place, mask)), to, mask)
 
 
-def _each_vector(vectors: Vectors, count: ir.Value, move: Callable[[ir.Value, ir.Value], None]) -> None:
-    """Call `move(first element, mask)` for each vector of a row of `count` elements."""
+def _each_vector(vectors: Vectors, count: ir.Value, move: Callable[[ir.Value, ir.Value | None], None]) -> None:
+    """Call `move(first element, mask)` for each vector of a row of `count` elements; whole vectors have no mask.
+
+    A masked store of 32 bytes is microcode on some processors, so only the last vector has one.
+    """
     builder, lanes = vectors.builder, constant(vectors.lanes)
-    blocks = builder.udiv(builder.add(count, constant(vectors.lanes - 1)), lanes)
+    whole = builder.udiv(count, lanes)
 
     def body(index, carried):
-        at = builder.mul(index, lanes)
-        move(at, vectors.first_lanes(builder.sub(count, at)))
+        move(builder.mul(index, lanes), None)
         return []
 
-    counted_loop(builder, blocks, [], body)
+    counted_loop(builder, whole, [], body)
+    done = builder.mul(whole, lanes)
+    left = builder.sub(count, done)
+    with builder.if_then(builder.icmp_signed(">", left, constant(0))):
+        move(done, vectors.first_lanes(left))
