@@ -129,6 +129,18 @@ def test_kernels_assemble(name, tmp_path, monkeypatch):
             assert int(re.search(r"(\d+) bytes smem", done.stderr + "0 bytes smem")[1]) <= 48 * 1024
 
 
+@pytest.mark.skipif(HAS_GPU, reason="a GPU is here")
+def test_benchmarks_without_a_gpu_say_so():
+    command = [sys.executable, "-m", "benchmarks.compare", "--device", "cuda"]
+    env = {**os.environ, "NUMBA_ENABLE_CUDASIM": "0"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=TESTS.parent, env=env, timeout=120, check=False)
+    assert done.returncode == 2
+    assert re.fullmatch("no GPU to time fastdil.cuda on: .*(driver|GPU|toolkit).*\n", done.stderr)
+    assert not done.stdout
+    code = "from benchmarks.bench_cuda import Convolution as C\ntry: C().setup('aspp_d6', 'auto', 'float32')\n"
+    assert "no GPU" in python(code + "except NotImplementedError as error: print(error)")
+
+
 def test_explain_needs_no_gpu():
     why = fastdil.cuda.explain((1, 2, 20), (2, 2, 3), device=fastdil.cuda.Device.standard())
     assert why.chosen in fastdil.cuda.methods()
