@@ -33,7 +33,7 @@ CASES = [
     Case("signal", (2, 2, 33), (2, 1, 5), stride=2, padding="same", dilation=7, groups=2),
     Case("signal", (1, 1, 50), (1, 1, 19), padding="causal"),
     Case("chains", (1, 3, 60), (1, 3, 20), padding=(5,), dilation=2),
-    Case("chains", (1, 70, 40), (4, 70, 11), dilation=2),
+    Case("chains", (1, 70, 24), (4, 70, 11), dilation=2),
     Case("image", (1, 2, 10, 13), (2, 1, 3, 3), padding=3, dilation=3, groups=2),
     Case("image", (1, 3, 12, 11), (4, 3, 3, 3), padding=4, dilation=(2, 3)),
     Case("image", (2, 3, 9, 40), (17, 3, 3, 3), stride=2, padding=2, dilation=2),
@@ -90,8 +90,15 @@ def data(case: Case, dtype, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.n
 # ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("case", CASES, ids=str)
+def cases_of(method: str) -> list[Case]:
+    """`tensor` finds its samples as `gemm` does, and the simulator is slowest with it: every other case will do."""
+    return CASES[1::2] if method == "tensor" else CASES
+
+
+@pytest.mark.parametrize(
+    ("case", "method"),
+    [pytest.param(case, method, id=f"{case}-{method}") for method in METHODS for case in cases_of(method)],
+)
 def test_grid(case, method):
     x, w, bias = data(case, np.float32)
     precision = "high" if method == "tensor" else "highest"
@@ -157,7 +164,7 @@ def test_activations(activation, method):
 @pytest.mark.parametrize("method", METHODS)
 def test_equal_terms_keep_the_contract(method):
     """The hard case for sums: one chain of all 700 products would err by 87 eps."""
-    x, w = np.full((1, 35, 24), 0.1, np.float32), np.full((1, 35, 20), 0.3, np.float32)
+    x, w = np.full((1, 35, 21), 0.1, np.float32), np.full((1, 35, 20), 0.3, np.float32)
     precision = "high" if method == "tensor" else "highest"
     y = forced(method, x, w, precision=precision)
     limit = naive.bound(np.float32, x, w) if method != "tensor" else LIMITS["high"] * naive.magnitude(x, w)

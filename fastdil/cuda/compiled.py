@@ -13,8 +13,10 @@ from fastdil.cuda.availability import is_simulated
 
 #: The operations of `fastdil.cuda.intrinsics`, or their stand-ins under the simulator.
 ops: Any = import_module(f"fastdil.cuda.{'simulated' if is_simulated() else 'intrinsics'}")
+#: Those of `fastdil.cuda.tensor_cores`, likewise.
+tensor_ops: Any = import_module(f"fastdil.cuda.{'simulated' if is_simulated() else 'tensor_cores'}")
 
-__all__ = ["Kernel", "device_function", "flat", "integers", "ops"]
+__all__ = ["Kernel", "device_function", "flat", "integers", "ops", "tensor_ops"]
 
 
 def device_function(function: Callable) -> Any:

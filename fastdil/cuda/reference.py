@@ -48,10 +48,8 @@ class Reference:
         return call
 
     def kernels(self) -> Iterator[Kernel]:
-        for dtype, name in (("complex64", None), ("int8", None), ("uint64", "relu")):
+        for dtype, name in (("complex64", None), ("uint64", "relu"), ("float32", "silu"), ("float32", "gelu")):
             yield _kernel(dtype, name)
-        for name in ("tanh", "sigmoid", "silu", "gelu"):
-            yield _kernel("float32", name)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The operations of `fastdil.cuda.intrinsics` in plain Python, for Numba's CUDA simulator: same names, same meaning."""
+"""`fastdil.cuda.intrinsics` and `tensor_cores` in plain Python, for Numba's CUDA simulator: same names and meaning."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from fastdil.cuda import costs, pixels, sums
 from fastdil.cuda import geometry as G
 from fastdil.cuda.activation import activation
 from fastdil.cuda.base import Call, Layout, Operands
-from fastdil.cuda.compiled import Kernel, flat, integers, ops
+from fastdil.cuda.compiled import Kernel, flat, integers, ops, tensor_ops
 from fastdil.cuda.device import Device
 from fastdil.cuda.pixels import BLOCKS, MOST_SKIPPED, ROW_TILES
 from fastdil.cuda.tilings import Tile, Tiling
@@ -113,7 +113,7 @@ def _pack_kernel(precision: str, rows: int) -> Kernel:
     One block packs one tap of one tile: ``packed[group, tile, tap, stage, 16 rows, part, lane, register]``.
     """
     is_split, depth = precision == "high", _DEPTH[precision]
-    convert = ops.to_bfloat16(is_split, 8)
+    convert = tensor_ops.to_bfloat16(is_split, 8)
     zero, tiles = np.float32(0), rows // 16
 
     def kernel(w, packed, marks, g):
@@ -159,9 +159,9 @@ def _kernel(precision: str, fused: str | None, tile: Tile, how: int) -> Kernel:
     quads = 4 * columns // threads  # slots of a pixel that a thread fills
     # The channels of a quad's registers: its slot holds terms 2q, 2q + 1, 2q + 8 and 2q + 9 of each block of 16.
     channels = tuple(2 * q + c + block for q in range(quads) for block in range(0, depth, 16) for c in (0, 1, 8, 9))
-    gather = ops.gather_at(channels)
-    multiply = ops.warp_product(tiles_a, tiles_b, 128, _TILE_B, _PARTS[precision])
-    convert = ops.to_bfloat16(is_split, 4 if is_split else 8)
+    gather = tensor_ops.gather_at(channels)
+    multiply = tensor_ops.warp_product(tiles_a, tiles_b, 128, _TILE_B, _PARTS[precision])
+    convert = tensor_ops.to_bfloat16(is_split, 4 if is_split else 8)
     shared_a, shared_b = ops.shared_array("a", 2 * size_a, "int32"), ops.shared_array("b", 2 * size_b, "int32")
     shared_places = ops.shared_array("places", columns, "int64")
     shared_positions = ops.shared_array("positions", 3 * columns, "int64")
@@ -204,7 +204,7 @@ def _kernel(precision: str, fused: str | None, tile: Tile, how: int) -> Kernel:
             if tap < taps:
                 start, to = ((pack + tap) * g[BLOCKS] + part) * size_a + thread * 4, (1 - stage) * size_a + thread * 4
                 for index in range(copies):
-                    ops.copy_16_bytes(a, to + index * threads * 4, packed, start + index * threads * 4)
+                    tensor_ops.copy_16_bytes(a, to + index * threads * 4, packed, start + index * threads * 4)
                 limit = g[G.GROUP_IN] - part * depth - 2 * quad if place != G.OUTSIDE else 0
                 values = gather(x, origin + place + part * depth * g[G.X_C], g[G.X_C], limit)
             if staged >= 0:
@@ -216,8 +216,8 @@ def _kernel(precision: str, fused: str | None, tile: Tile, how: int) -> Kernel:
             staged = -1
             if tap < taps:
                 stage = 1 - stage
-                ops.store_slots(b, stage * size_b + to_b, quad, mask, convert(values))
-                ops.wait_for_copies()
+                tensor_ops.store_slots(b, stage * size_b + to_b, quad, mask, convert(values))
+                tensor_ops.wait_for_copies()
                 cuda.syncthreads()
                 staged = tap * g[BLOCKS] + part
                 part += 1
