@@ -16,22 +16,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from benchmarks import compare_cuda, machine_peak, ours, peers, pipelines, report, timing
+from benchmarks.report import Cell
 from benchmarks.workloads import BY_NAME, SUITES, Expected, Workload, expected, make_arrays
-
-
-@dataclass
-class Cell:
-    """What became of one implementation on one workload: a time, or a note that says why there is none."""
-
-    seconds: float | None = None
-    error: float | None = None  #: in units of eps max A
-    note: str | None = None
-    samples: list[float] = field(default_factory=list)
-
-    @property
-    def is_bad(self) -> bool:
-        """True if it ran and did not give the right result."""
-        return self.note is not None and self.note.startswith(("wrong", "failed"))
 
 
 @dataclass

@@ -10,27 +10,13 @@ import json
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks import gpu, report, timing
+from benchmarks.report import Cell
 from benchmarks.workloads import Workload, expected, make_arrays
-
-
-@dataclass
-class Cell:
-    """One implementation on one workload: a time, or a note that says why there is none."""
-
-    seconds: float | None = None
-    error: float | None = None  #: in units of eps max A
-    note: str | None = None
-    samples: list[float] = field(default_factory=list)
-
-    @property
-    def is_bad(self) -> bool:
-        """True if it ran and did not give the right result."""
-        return self.note is not None and self.note.startswith(("wrong", "failed"))
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fastdil import padding
 from fastdil.cuda.compiled import device_function
 from fastdil.padding import MODES
 from fastdil.problem import Problem
@@ -53,21 +54,5 @@ def describe(problem: Problem, x_layout: tuple[int, ...], y_layout: tuple[int, .
     return values
 
 
-@device_function
-def source_index(position, size, mode):
-    """`fastdil.padding.source_indices` for one position: -1 for a padding zero."""
-    if 0 <= position < size:
-        return position
-    if mode == 0:
-        return -1
-    if mode == 2:
-        return 0 if position < 0 else size - 1
-    if mode == 3:
-        return position % size
-    if mode == 4:
-        folded = position % (2 * size)
-        return min(folded, 2 * size - 1 - folded)
-    if size == 1:
-        return 0
-    folded = position % (2 * (size - 1))
-    return min(folded, 2 * (size - 1) - folded)
+#: `fastdil.padding.source_index`, for kernels.
+source_index = device_function(padding.source_index)
