@@ -15,23 +15,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from benchmarks import machine_peak, ours, peers, pipelines, report, timing
+from benchmarks import compare_cuda, machine_peak, ours, peers, pipelines, report, timing
+from benchmarks.report import Cell
 from benchmarks.workloads import BY_NAME, SUITES, Expected, Workload, expected, make_arrays
-
-
-@dataclass
-class Cell:
-    """What became of one implementation on one workload: a time, or a note that says why there is none."""
-
-    seconds: float | None = None
-    error: float | None = None  #: in units of eps max A
-    note: str | None = None
-    samples: list[float] = field(default_factory=list)
-
-    @property
-    def is_bad(self) -> bool:
-        """True if it ran and did not give the right result."""
-        return self.note is not None and self.note.startswith(("wrong", "failed"))
 
 
 @dataclass
@@ -196,6 +182,7 @@ def _parser() -> argparse.ArgumentParser:
     rows = [*BY_NAME, *pipelines.ROWS]
     add("--workload", nargs="+", metavar="NAME", choices=rows, help="these rows instead of a suite")
     add("--dtype", choices=["float32", "float64"], default="float32")
+    add("--device", choices=["cpu", "cuda"], default="cpu", help="cuda: fastdil.cuda beside cuDNN and CuPy, on a GPU")
     add("--threads", type=int, default=timing.granted_cores(), help="default: every core granted")
     add("--repeat", type=int, default=9, help=f"samples per time, at least {timing.FEWEST} (default 9)")
     add("--peers", nargs="*", metavar="PEER", choices=known, help=f"default: the installed ones of {known}")
@@ -222,6 +209,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = [row for row in BY_NAME.values() if row.suite in suites]
     if args.workload:
         chosen = [BY_NAME[name] for name in args.workload if name in BY_NAME]
+    if args.device == "cuda":
+        target = None if args.markdown in (None, "-") else Path(args.markdown)
+        return compare_cuda.main(chosen, args.dtype, args.repeat, args.json, target)
     names = [name for name in installed if args.peers is None or name in args.peers]
     names = [name for name in names if any(name in row.peers for row in chosen)]
     result = compare(chosen, names, args.dtype, args.threads, args.repeat)

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from benchmarks import ours, peers
 
 if TYPE_CHECKING:
-    from benchmarks.compare import Cell, Comparison, Row
+    from benchmarks.compare import Comparison, Row
 
 _NONE = "-"
+
+
+@dataclass
+class Cell:
+    """What became of one implementation on one workload: a time, or a note that says why there is none."""
+
+    seconds: float | None = None
+    error: float | None = None  #: in units of eps max A
+    note: str | None = None
+    samples: list[float] = field(default_factory=list)
+
+    @property
+    def is_bad(self) -> bool:
+        """True if it ran and did not give the right result."""
+        return self.note is not None and self.note.startswith(("wrong", "failed"))
 
 
 def milliseconds(seconds: float) -> str:

@@ -44,7 +44,7 @@ _HOME = {
 }
 
 #: Packages inside this one that are loaded when first used.
-_PACKAGES = ("theory",)
+_PACKAGES = ("cuda", "theory")
 
 __all__ = ["__version__", *_HOME]
 
@@ -64,7 +64,7 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from fastdil import theory
+    from fastdil import cuda, theory
     from fastdil.algorithms import methods
     from fastdil.banks import filter_bank
     from fastdil.blocks import conv_blocks

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastdil import dispatch, plans
+from fastdil.arrays import is_on_device
 from fastdil.cache import BoundedCache
 from fastdil.dispatch import Explanation, explain_problem, parse_method, parse_threads
 from fastdil.problem import ConvSpec, Problem, as_dtype
@@ -41,7 +42,8 @@ def conv(
     Parameters
     ----------
     x : array_like
-        Input ``(N, C, *spatial)``, or ``(C, *spatial)`` without a batch. Any strides and byte order.
+        Input ``(N, C, *spatial)``, or ``(C, *spatial)`` without a batch. Any strides and byte order. An array on a GPU
+        (``__cuda_array_interface__``) is handed to `fastdil.cuda.conv`: computed there, with a result of its kind.
     w : array_like
         Weights ``(O, C // groups, *kernel)``.
     bias : array_like, optional
@@ -199,7 +201,16 @@ def conv3d(
 def _convolve(
     rank, x, w, bias, stride, padding, dilation, groups, padding_mode, activation, precision, method, threads, out
 ):
-    x = given = x if type(x) is np.ndarray else plans.as_array("x", x)
+    if type(x) is not np.ndarray:
+        if is_on_device(x):
+            from fastdil.cuda.functional import convolve
+
+            return convolve(
+                rank, x, w, bias, stride, padding, dilation, groups, padding_mode, activation, precision, method,
+                threads, out, None,
+            )  # fmt: skip
+        x = plans.as_array("x", x)
+    given = x
     w = w if type(w) is np.ndarray else plans.as_array("w", w)
     if bias is not None and type(bias) is not np.ndarray:
         bias = plans.as_array("bias", bias)

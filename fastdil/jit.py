@@ -40,7 +40,9 @@ def source_stamp() -> str:
     """A hash of the package's version and of the source of everything that is compiled."""
     digest = hashlib.sha256(__version__.encode())
     package = Path(__file__).parent
-    for path in sorted([Path(__file__), *package.glob("kernels/*.py"), *package.glob("algorithms/*.py")]):
+    for path in sorted(
+        [Path(__file__), package / "padding.py", *package.glob("kernels/*.py"), *package.glob("algorithms/*.py")]
+    ):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -1,8 +1,8 @@
 """Padding modes as index maps: which input sample stands at a padded position.
 
 A convolution never needs a padded copy of its input. It needs to know, for a position before the first or
-after the last sample, which sample NumPy's `numpy.pad` would have put there. The same arithmetic is compiled
-in `fastdil.kernels.pack`; this module is its readable form, used wherever whole index vectors are wanted.
+after the last sample, which sample NumPy's `numpy.pad` would have put there. `source_index` is compiled into
+kernels, `source_indices` is its readable form, used wherever whole index vectors are wanted.
 """
 
 from __future__ import annotations
@@ -45,3 +45,28 @@ def source_indices(positions: np.ndarray, size: int, mode: str) -> np.ndarray:
     period = max(2 * (size - 1), 1)
     folded = positions % period
     return np.minimum(folded, period - folded) if size > 1 else np.zeros_like(positions)
+
+
+def source_index(position, size, mode):
+    """`source_indices` for one position and a code from `MODES`; kernels on the CPU and on GPUs are compiled with it.
+
+    Examples
+    --------
+    >>> [source_index(position, 3, MODES["reflect"]) for position in range(-3, 6)]
+    [1, 2, 1, 0, 1, 2, 1, 0, 1]
+    """
+    if 0 <= position < size:
+        return position
+    if mode == 0:
+        return -1
+    if mode == 2:
+        return 0 if position < 0 else size - 1
+    if mode == 3:
+        return position % size
+    if mode == 4:
+        folded = position % (2 * size)
+        return min(folded, 2 * size - 1 - folded)
+    if size == 1:
+        return 0
+    folded = position % (2 * (size - 1))
+    return min(folded, 2 * (size - 1) - folded)

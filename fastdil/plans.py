@@ -11,6 +11,7 @@ import numpy as np
 from fastdil.algorithms import Algorithm
 from fastdil.algorithms.base import Weights
 from fastdil.algorithms.compiled import activate
+from fastdil.arrays import as_array, check_bias, check_input, check_out
 from fastdil.cache import BoundedCache
 from fastdil.dispatch import (
     Explanation,
@@ -20,11 +21,9 @@ from fastdil.dispatch import (
     parse_method,
     parse_threads,
 )
-from fastdil.errors import UntameInputError, bad_type, bad_value
+from fastdil.errors import UntameInputError
 from fastdil.problem import ConvSpec, Problem, as_dtype, result_dtypes
 
-#: Steps spent on proving that two arrays do not overlap; interleaved views of one array need few.
-_OVERLAP_WORK = 10_000
 #: NumPy's flags C_CONTIGUOUS and ALIGNED.
 _PACKABLE = 0x0001 | 0x0100
 #: Shapes and layouts whose decisions one plan remembers.
@@ -89,19 +88,6 @@ def _bias_only(problem: Problem, bias: np.ndarray | None, out: np.ndarray) -> No
 # ---------------------------------------------------------------------------------------------------------
 
 
-def as_array(name: str, value: object) -> np.ndarray:
-    """`value` as an ndarray of a dtype that can be convolved."""
-    try:
-        array = np.asarray(value)
-    except TypeError as error:
-        raise bad_type(name, value, f"an array ({error})") from None
-    except ValueError as error:
-        raise bad_value(name, value, f"an array ({error})") from None
-    if array.dtype.kind not in "biufc":
-        raise bad_type(name, f"array of dtype {array.dtype}", "an array of numbers")
-    return array
-
-
 def readable(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """`x` itself if kernels can read it where it lies, else a contiguous copy in `dtype`."""
     if x.dtype == dtype and x.dtype.isnative and x.flags.aligned:
@@ -119,42 +105,6 @@ def native(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
 def packable(w: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """`w` itself if it is aligned, C-contiguous and in `dtype`, else a copy that is."""
     return w if w.dtype is dtype and w.flags.num & _PACKABLE == _PACKABLE else np.require(w, dtype, ["C", "A"])
-
-
-def check_bias(bias: object, outputs: int) -> np.ndarray | None:
-    """A bias of one number per output channel, or None."""
-    if bias is None:
-        return None
-    array = as_array("bias", bias)
-    if array.shape != (outputs,):
-        raise bad_value("bias.shape", array.shape, f"({outputs},), one number per output channel")
-    return array
-
-
-def check_out(out: object, shape: tuple[int, ...], dtype: np.dtype, inputs: tuple[np.ndarray | None, ...]) -> None:
-    """Refuse an `out` that cannot hold the result or that shares memory with an input."""
-    if not isinstance(out, np.ndarray):
-        raise bad_type("out", type(out).__name__, "a NumPy array")
-    if out.shape != shape:
-        raise bad_value("out.shape", out.shape, f"{shape}, the shape of the result")
-    if out.dtype.newbyteorder("=") != dtype:
-        raise bad_type("out.dtype", out.dtype.name, f"{dtype.name}, the dtype of the result")
-    if not out.flags.writeable:
-        raise bad_value("out", "read-only array", "a writeable array")
-    if out.size and any(stride == 0 and length > 1 for stride, length in zip(out.strides, out.shape, strict=True)):
-        raise bad_value("out.strides", out.strides, "an array whose elements do not share memory")
-    for array in inputs:
-        if array is not None and _overlap(out, array):
-            raise bad_value("out", "array that overlaps an input", "memory shared with no input")
-
-
-def _overlap(a: np.ndarray, b: np.ndarray) -> bool:
-    if not np.may_share_memory(a, b):
-        return False
-    try:
-        return np.shares_memory(a, b, max_work=_OVERLAP_WORK)  # type: ignore[arg-type]
-    except np.exceptions.TooHardError:
-        return True
 
 
 def apply(
@@ -183,16 +133,6 @@ def apply(
             return result.astype(runner.result_dtype)
         out[...] = result
     return out
-
-
-def check_input(x: np.ndarray, spec: ConvSpec) -> None:
-    """Refuse an input whose number of axes fits neither the batched nor the unbatched form."""
-    if x.ndim not in (spec.rank + 1, spec.rank + 2):
-        raise bad_value(
-            "x.shape",
-            x.shape,
-            f"{spec.rank + 2} dimensions (N, C, *spatial), or {spec.rank + 1} without N, for a {spec.rank}-D kernel",
-        )
 
 
 def new_runner(

@@ -7,17 +7,9 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from fastdil.explanation import Estimate
 from fastdil.hardware import Machine
 from fastdil.problem import Problem
-
-
-class Estimate(NamedTuple):
-    """What running a problem is predicted to take."""
-
-    seconds: float
-    workspace_bytes: int  #: scratch memory of all threads together
-    error_bound: float  #: in units of eps times the largest conv(|x|, |w|)
-    preparation_seconds: float = 0.0  #: what preparing the weights takes, once per plan but in each functional call
 
 
 class Weights(NamedTuple):

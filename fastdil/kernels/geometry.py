@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastdil import padding
 from fastdil.jit import helper
 from fastdil.padding import MODES
 from fastdil.problem import Problem
@@ -68,21 +69,5 @@ def fill(problem: Problem, extra: int) -> np.ndarray:
     return params
 
 
-@helper
-def source_index(position, size, mode):
-    """`fastdil.padding.source_indices` for one position, compiled; -1 for a padding zero."""
-    if 0 <= position < size:
-        return position
-    if mode == 0:
-        return -1
-    if mode == 2:
-        return 0 if position < 0 else size - 1
-    if mode == 3:
-        return position % size
-    if mode == 4:
-        folded = position % (2 * size)
-        return min(folded, 2 * size - 1 - folded)
-    if size == 1:
-        return 0
-    folded = position % (2 * (size - 1))
-    return min(folded, 2 * (size - 1) - folded)
+#: `fastdil.padding.source_index`, for kernels.
+source_index = helper(padding.source_index)
