@@ -74,7 +74,7 @@ class Direct:
         strides = real_strides(problem, x_strides)
         layout = _layout(problem, is_plain=finite and strides[-1] == problem.unit)
         params = layout.params
-        params[STRIDES] = strides
+        layout.place(strides)
         params[ACTIVATE] = activation_address(problem)
         if isinstance(layout, _ChannelLayout):
             params[stencil.SKIP_PADDING] = int(finite)
@@ -113,13 +113,16 @@ def _plane_tile(problem: Problem) -> tuple[int, int] | None:
         return None
     rows_of_phase = -(-problem.out_size[1] * stride // step)
     vector_bytes = machine().vector_bytes
-    rows = min(4 if heights >= 5 else 3, heights, rows_of_phase)
-    if vector_bytes < 64:  # 16 registers instead of 32
-        rows = min(rows, 2)
+    if vector_bytes == 64:
+        rows = min(4 if heights >= 5 else 3, heights, rows_of_phase)
+        most = 6 if rows <= 3 else 4
+    else:  # 16 registers instead of 32
+        rows = min(4 if heights >= 7 else 2, heights, rows_of_phase)
+        most = 3 if rows > 2 else 4
     if rows < 2:
         return None
     lanes = lanes_of(element_kind(problem), vector_bytes)
-    return rows, _narrowed(6 if vector_bytes == 64 and rows <= 3 else 4, problem.out_size[2], lanes)
+    return rows, _narrowed(most, problem.out_size[2], lanes)
 
 
 def _narrowed(width: int, reals: int, lanes: int) -> int:
@@ -141,8 +144,7 @@ class _Layout:
         self.planes = problem.batch * problem.groups
         self.params = fill(problem, module.FIELDS)
         self.units = self._cut()
-        unit_macs = self.chunk * problem.group_out * problem.terms * self._unit_rows()
-        self.task_units = max(min(_TASK_MACS // max(unit_macs, 1), self.units), 1)
+        self.task_units = self._task_units()
         self.tasks = -(-self.units // self.task_units)
         self.params[module.UNITS], self.params[module.TASK_UNITS] = self.units, self.task_units
         self.params[module.CHUNKS], self.params[module.CHUNK_PIXELS] = self.chunks, self.chunk
@@ -152,9 +154,18 @@ class _Layout:
         """Write the kernel's own parameters; returns the number of units."""
         raise NotImplementedError
 
+    def _task_units(self) -> int:
+        """Units of a task."""
+        unit_macs = self.chunk * self.problem.group_out * self.problem.terms * self._unit_rows()
+        return max(min(_TASK_MACS // max(unit_macs, 1), self.units), 1)
+
     def _unit_rows(self) -> int:
         """Output rows of a unit."""
         raise NotImplementedError
+
+    def place(self, strides: tuple[int, ...]) -> None:
+        """Tell the kernel the strides of the input."""
+        self.params[STRIDES] = strides
 
     def kernel(self) -> Any:
         """The compiled kernel."""
@@ -241,9 +252,40 @@ class _PlaneLayout(_Layout):
         row_groups = -(-height // (row_step * rows))
         plane_bytes = problem.group_in * math.prod(problem.size) * problem.dtype.itemsize
         plane_block = min(max(_PLANES_BYTES // max(plane_bytes, 1), 1), self.planes)
+        self.strides = planes.laid_out_strides(params, self.strip)
+        plane_elements = problem.group_in * self.strides[0]
+        self.is_laid_out = self._is_worth_copying(plane_elements)
+        if self.is_laid_out:
+            plane_block = _planes_at_once(problem, plane_elements)
+            params[planes.LAID_OUT] = plane_block * plane_elements
         params[planes.ROW_STEP], params[planes.ROW_GROUPS] = row_step, row_groups
         params[planes.PLANES], params[planes.PLANE_BLOCK] = self.planes, plane_block
         return -(-self.planes // plane_block) * plane_block * depth * row_step * row_groups * self.chunks
+
+    def _is_worth_copying(self, plane_elements: int) -> bool:
+        """Whether planes are laid out, so that no tile is at an end of a row: small ones, where many tiles would be.
+
+        Masks cost next to nothing where registers hold them.
+        """
+        problem, (inside, at_ends) = self.problem, super()._tiles()
+        has_masks = self.vector_bytes == 64 and problem.padding_mode == "zeros"
+        is_small = plane_elements * problem.dtype.itemsize <= _PLANES_BYTES and _plane_macs(problem) <= 2 * _TASK_MACS
+        return is_small and not has_masks and 3 * at_ends >= inside and problem.kernel[2] > 1
+
+    def _tiles(self) -> tuple[int, int]:
+        inside, at_ends = super()._tiles()
+        return (inside + at_ends, 0) if self.is_laid_out else (inside, at_ends)
+
+    def _task_units(self) -> int:
+        if not self.is_laid_out:
+            return super()._task_units()
+        return self.units // -(-self.planes // int(self.params[planes.PLANE_BLOCK]))
+
+    def place(self, strides: tuple[int, ...]) -> None:
+        if self.is_laid_out:
+            self.params[planes.INPUT_N : planes.INPUT_H + 1] = strides[:4]
+            strides = (0, *self.strides)
+        super().place(strides)
 
     def _unit_rows(self) -> int:
         return self.tile[0]
@@ -257,6 +299,17 @@ class _PlaneLayout(_Layout):
         heights = self.problem.kernel[1]
         alone = 2 * sum(_step_cycles(present, width) for present in range(1, rows))
         return ((heights - rows + 1) * _step_cycles(rows, width) + alone) / heights
+
+
+def _plane_macs(problem: Problem) -> int:
+    return problem.out_pixels * problem.terms
+
+
+def _planes_at_once(problem: Problem, plane_elements: int) -> int:
+    """Planes that are laid out together: those of one task, and no more than fit into a part of L2."""
+    planes_of_task = _TASK_MACS // max(_plane_macs(problem), 1)
+    fitting = _PLANES_BYTES // (plane_elements * problem.dtype.itemsize)
+    return max(min(planes_of_task, fitting, problem.batch * problem.groups), 1)
 
 
 class _FoldLayout(_Layout):

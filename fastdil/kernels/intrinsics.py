@@ -378,6 +378,27 @@ def copy_vectors(typingctx, kind, lanes, target, target_step, source, source_ste
 
 
 @intrinsic(prefer_literal=True)
+def copy_run(typingctx, kind, lanes, target, source, count):
+    """Copy at least `count` elements: whole vectors are read and written."""
+    kind_name, lane_count = literals(kind, lanes)
+
+    def codegen(context, builder, signature, args):
+        target, source, count = args[2:]
+        vectors = Vectors(builder, kind_name, lane_count)
+
+        def body(index, carried):
+            shift = builder.mul(index, constant(lane_count))
+            vectors.store(vectors.load(vectors.at(source, shift)), vectors.at(target, shift))
+            return []
+
+        steps = builder.sdiv(builder.add(count, constant(lane_count - 1)), constant(lane_count))
+        counted_loop(builder, steps, [], body)
+        return context.get_dummy_value()
+
+    return returns(types.void, (kind, lanes, target, source, count)), codegen
+
+
+@intrinsic(prefer_literal=True)
 def copy_runs(typingctx, kind, lanes, width, target, target_step, source, source_step, count, entries):
     """`count` times: load `width` vectors, each of one or two runs of neighbours, and store them side by side.
 

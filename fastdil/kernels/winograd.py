@@ -19,7 +19,7 @@ from fastdil import jit
 from fastdil.jit import helper
 from fastdil.kernels.driver import KERNEL_ARGUMENTS
 from fastdil.kernels.geometry import ACTIVATE, GROUP_IN, GROUP_OUT, GROUPS, KD, OH, OUT_PIXELS, OW, RELU, lanes_of
-from fastdil.kernels.intrinsics import call_on_row, copy_vectors, finish_row, load_i64
+from fastdil.kernels.intrinsics import call_on_row, copy_run, copy_vectors, finish_row, load_i64
 from fastdil.kernels.tiles import merge_tile, settle_tile
 from fastdil.kernels.winograd_samples import clear, fill_columns, transform_block
 from fastdil.kernels.winograd_tasks import (
@@ -59,7 +59,6 @@ from fastdil.kernels.winograd_tiles import (
     SAMPLES,
     add_vectors,
     combine_frequencies,
-    copy_run,
     frequency_tile,
     join_runs,
     transform_weights,

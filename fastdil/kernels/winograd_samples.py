@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastdil.jit import helper
 from fastdil.kernels.geometry import DD, DH, GROUP_IN, LD, LH, LW, MODE, ND, NH, NW, XC, XD, XH, XN, XW, source_index
-from fastdil.kernels.intrinsics import OUTSIDE, copy_vectors, load_i64, store_i64
+from fastdil.kernels.intrinsics import OUTSIDE, copy_run, copy_vectors, load_i64, store_i64
 from fastdil.kernels.winograd_tasks import (
     COLUMN_STEP,
     COLUMNS,
@@ -26,7 +26,7 @@ from fastdil.kernels.winograd_tasks import (
     SAMPLE,
     ZEROS,
 )
-from fastdil.kernels.winograd_tiles import copy_run, transform_columns, transform_rows
+from fastdil.kernels.winograd_tiles import transform_columns, transform_rows
 
 
 @helper

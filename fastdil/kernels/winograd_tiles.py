@@ -265,27 +265,6 @@ def join_runs(typingctx, kind, lanes, step, target, even, odd, count):
 
 
 @intrinsic(prefer_literal=True)
-def copy_run(typingctx, kind, lanes, target, source, count):
-    """Copy at least `count` elements: whole vectors are read and written."""
-    kind_name, lane_count = literals(kind, lanes)
-
-    def codegen(context, builder, signature, args):
-        target, source, count = args[2:]
-        vectors = Vectors(builder, kind_name, lane_count)
-
-        def body(index, carried):
-            shift = builder.mul(index, constant(lane_count))
-            vectors.store(vectors.load(vectors.at(source, shift)), vectors.at(target, shift))
-            return []
-
-        steps = builder.sdiv(builder.add(count, constant(lane_count - 1)), constant(lane_count))
-        counted_loop(builder, steps, [], body)
-        return context.get_dummy_value()
-
-    return returns(types.void, (kind, lanes, target, source, count)), codegen
-
-
-@intrinsic(prefer_literal=True)
 def transform_weights(
     typingctx, kind, lanes, heights, widths, source, tap_step, target, frequency_step, energies, count
 ):
