@@ -134,7 +134,7 @@ def test_empty_results():
     assert computed(fastdil_dask.conv(x, np.ones((3, 2, 3)))).shape == (0, 3, 7)
     for shape, axis in (((3, 0), 1), ((0, 3), 0), ((0, 9), 1)):
         for mode in ("full", "same", "causal"):
-            y = fastdil_dask.correlate(da.zeros(shape, np.float32), np.ones(3, np.float32), 2, mode, axes=axis)
+            y = fastdil_dask.correlate(da.zeros(shape, dtype=np.float32), np.ones(3, np.float32), 2, mode, axes=axis)
             expected = fastdil.correlate(np.zeros(shape, np.float32), np.ones(3, np.float32), 2, mode, axes=axis)
             assert (y.compute().shape, y.dtype) == (expected.shape, expected.dtype)
     with pytest.raises(ValueError, match="method='best'"):
@@ -217,7 +217,7 @@ def test_local_cluster():
         distributed.LocalCluster(host="127.0.0.1", silence_logs=50, **options) as cluster,
         distributed.Client(cluster) as client,
     ):
-        lazy = da.from_array(x, chunks=(1, 2, 20, 33))
+        lazy = da.from_array(x, chunks=(1, 2, 12, 33))  # below the halo of 15 samples, and above
         y = fastdil_dask.conv(lazy, w, dilation=15, padding="same", method="direct")
         planes = fastdil_dask.atrous_transform(lazy[0, 0], 4)
         futures = client.compute([y, planes])
