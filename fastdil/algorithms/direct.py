@@ -41,7 +41,7 @@ _FEWEST_FOLDED, _MOST_WASTE = 24, 1.6
 #: Vectors of a tile with so few rows, for rows of samples that do not fill the widest: each is a kernel to compile.
 #: With 2, 3, 4, 6 and 8 instead, rows of 14 to 96 samples took the same time, within 8 % (float32, one and two tile
 #: rows and depthwise 3 x 3, AMD EPYC, AVX2, 2026-11).
-_WIDTHS = {8: (8, 6, 3), 6: (6, 3), 4: (4, 3)}
+_WIDTHS = {8: (8, 6, 3), 6: (6, 3), 4: (4, 3), 3: (3, 2)}
 
 
 class Direct:
@@ -120,7 +120,9 @@ def _plane_tile(problem: Problem) -> tuple[int, int] | None:
     if vector_bytes == 64:
         rows = min(4 if heights >= 5 else 3, heights, rows_of_phase)
         most = 6 if rows <= 3 else 4
-    else:  # 16 registers instead of 32
+    else:
+        # 16 registers instead of 32. Two rows of four vectors or four of three on AVX2, one thread: 31 x 31 30.1 and
+        # 27.6 ms, depthwise 7 x 7 of 56 x 56 1.2 and 0.63 ms (four of two), 5 x 5 6.4 and 6.9 ms.
         rows = min(4 if heights >= 7 else 2, heights, rows_of_phase)
         most = 3 if rows > 2 else 4
     if rows < 2:
