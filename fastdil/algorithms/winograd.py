@@ -19,14 +19,14 @@ from fastdil.algorithms.compiled import (
     pack_weights,
     real_strides,
 )
-from fastdil.algorithms.loudness import Guard
+from fastdil.algorithms.tile_loudness import Guard
 from fastdil.errors import UntameInputError
 from fastdil.hardware import Machine, machine
 from fastdil.kernels import winograd
 from fastdil.kernels import winograd_tasks as tasks
 from fastdil.kernels.driver import default_threads, execute, launcher
 from fastdil.kernels.geometry import ACTIVATE, STRIDES, fill, lanes_of
-from fastdil.kernels.loudness import MOST_ROWS
+from fastdil.kernels.tile_loudness import MOST_ROWS
 from fastdil.kernels.winograd_tiles import OUTPUTS, SAMPLES
 from fastdil.problem import Problem
 

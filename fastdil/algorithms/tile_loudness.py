@@ -1,4 +1,4 @@
-"""A guard against data on which a transform errs more than the definition allows; see `fastdil.kernels.loudness`."""
+"""A guard against data on which a transform errs more than the definition allows; see `fastdil.kernels.tile_loudness`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fastdil.addresses import address_of
 from fastdil.algorithms.compiled import crop_bytes, element_kind, real_strides
 from fastdil.errors import UntameInputError
 from fastdil.hardware import machine
-from fastdil.kernels import loudness as kernels
+from fastdil.kernels import tile_loudness as kernels
 from fastdil.kernels.driver import launcher
 from fastdil.kernels.geometry import STRIDES, fill, lanes_of
 from fastdil.problem import Problem
@@ -46,7 +46,7 @@ class Guard:
         self.planes = problem.batch * problem.groups
         self.tasks = self.planes * stripes
         scratch = 2 * (stripe + lanes_of(kind, vector_bytes)) * problem.dtype.itemsize
-        loud, magnitude = kernels.loudness_kernel(kind, vector_bytes), kernels.magnitude_kernel(kind)
+        loud, magnitude = kernels.tile_loudness_kernel(kind, vector_bytes), kernels.magnitude_kernel(kind)
         self._find = launcher(loud.address, params, self.tasks, scratch, threads)
         self._see = launcher(magnitude.address, params, self.planes, 0, threads)
 
