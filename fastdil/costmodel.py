@@ -24,7 +24,10 @@ NANOSECONDS: dict[str, dict[str, float]] = {
         "call": 5000.0, "task": 778.0, "store": 7.24, "fma": 0.406, "copy": 0.156, "gather": 5.49, "entry": 10.7,
         "stream": 0.0,
     },
-    "fft": {"call": 77600.0, "block": 267000.0, "butterfly": 0.0222, "mix": 0.11, "point": 5.37},
+    "fft": {
+        "call": 10000.0, "task": 2000.0, "butterfly": 0.6, "mix": 0.17, "move": 1.0, "element": 4.0, "spill": 1.0,
+        "stream": 0.1,
+    },
 }  # fmt: skip
 
 #: What a vector multiply-add of integers takes in `im2col`, times that of floats; `direct` waits for its loads instead.

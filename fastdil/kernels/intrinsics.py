@@ -134,6 +134,11 @@ class Vectors:
         maximum = self._declare(f"llvm.maximum.v{self.lanes}{self.kind}", self.type, (self.type,) * 2)
         return self.builder.call(maximum, (a, b))
 
+    def absolute(self, a: ir.Value) -> ir.Value:
+        """The magnitudes of floats."""
+        fabs = self._declare(f"llvm.fabs.v{self.lanes}{self.kind}", self.type, (self.type,))
+        return self.builder.call(fabs, (a,))
+
     def shuffle(self, a: ir.Value, b: ir.Value, order: Sequence[int]) -> ir.Value:
         """A vector of the lanes of `a` and `b`, counted through, in the given order."""
         return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(I32, len(order)), list(order)))
