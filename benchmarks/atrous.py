@@ -1,8 +1,4 @@
-"""The a trous transform beside other ways to it, on an image of 2048^2 and a signal of 2^20 samples.
-
-``python -m benchmarks.atrous`` checks every result, then times all in turn and prints one table.
-
-What the candidates do:
+"""The a trous transform beside other ways to it: rows of `benchmarks.pipelines`.
 
 - ``fastdil``: `fastdil.atrous_transform`, symmetric edges.
 - ``scipy``: `scipy.ndimage.convolve1d` along each axis with the taps stuffed with zeros, and the differences in NumPy:
@@ -15,16 +11,11 @@ What the candidates do:
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 
 import numpy as np
-from scipy import ndimage
-
-import fastdil
-from benchmarks import timing
 
 TAPS = np.array([1, 4, 6, 4, 1]) / 16
 CANDIDATES = ("fastdil", "scipy", "pywt", "copy")
@@ -42,12 +33,8 @@ class Row:
         """The input: noise, the same in every run."""
         return np.random.default_rng(0).standard_normal(self.shape).astype(dtype)
 
-    def moved(self, itemsize: int) -> int:
-        """Bytes that levels one after another must read and write: a plane in, two out."""
-        return 3 * self.levels * itemsize * int(np.prod(self.shape))
 
-
-ROWS = {row.name: row for row in (Row("image_2048", (2048, 2048), 5), Row("signal_2_20", (2**20,), 8))}
+ROWS = {row.name: row for row in (Row("atrous_2048x2048", (2048, 2048), 5), Row("atrous_2_20", (2**20,), 8))}
 
 
 def oracle(x: np.ndarray, levels: int) -> np.ndarray:
@@ -68,6 +55,8 @@ def oracle(x: np.ndarray, levels: int) -> np.ndarray:
 
 def by_scipy(x: np.ndarray, levels: int) -> np.ndarray:
     """The same planes with filters full of zeros."""
+    from scipy import ndimage
+
     planes = np.empty((levels + 1, *x.shape), x.dtype)
     now = x
     for level in range(levels):
@@ -112,6 +101,8 @@ def prepare(name: str, row: Row, x: np.ndarray, expected: np.ndarray, threads: i
     """
     if name == "pywt" and find_spec("pywt") is None:
         raise NotImplementedError("PyWavelets is not installed")
+    import fastdil
+
     call = {
         "fastdil": lambda: fastdil.atrous_transform(x, row.levels, threads=threads),
         "scipy": lambda: by_scipy(x, row.levels),
@@ -129,53 +120,10 @@ def prepare(name: str, row: Row, x: np.ndarray, expected: np.ndarray, threads: i
     return call
 
 
-def measure(row: Row, dtype: str, threads: int, repeat: int) -> dict[str, timing.Samples]:
-    """Times of every candidate that is installed."""
+def calls(name: str, threads: int, dtype: str = "float32") -> dict[str, Callable[[], np.ndarray]]:
+    """The candidates that are installed, checked."""
+    row = ROWS[name]
     x = row.data(dtype)
     expected = oracle(x, row.levels)
-    calls = {}
-    for name in CANDIDATES:
-        try:
-            calls[name] = prepare(name, row, x, expected, threads)
-        except NotImplementedError as reason:
-            print(f"{row.name}: {reason}")
-    del expected
-    return timing.interleaved(calls, repeat)
-
-
-def table(row: Row, dtype: str, samples: dict[str, timing.Samples]) -> str:
-    """Median and best time, how much slower than fastdil, and gigabytes per second that must move at least."""
-    lines = [f"{row.name}: {row.levels} levels of {' x '.join(map(str, row.shape))}, {dtype}"]
-    lines.append(f"{'':10}{'median':>10}{'best':>10}{'of fastdil':>12}{'GB/s':>8}")
-    itemsize = np.dtype(dtype).itemsize
-    for name, taken in samples.items():
-        ratio = taken.median / samples["fastdil"].median
-        planes = 2 * (row.levels + 1) * itemsize * int(np.prod(row.shape))
-        moved = {"pywt": None, "copy": planes}.get(name, row.moved(itemsize))
-        speed = "-" if moved is None else f"{moved / taken.median / 1e9:.1f}"
-        best = 1e3 * min(taken.seconds)
-        lines.append(f"{name:10}{1e3 * taken.median:7.2f} ms{best:7.2f} ms{ratio:12.2f}{speed:>8}")
-    return "\n".join(lines)
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Check, time and print."""
-    cores = timing.granted_cores()
-    parser = argparse.ArgumentParser("python -m benchmarks.atrous", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--threads", type=int, default=cores, help="default: every core granted")
-    parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
-    parser.add_argument("--row", choices=tuple(ROWS), action="append", help="default: all")
-    parser.add_argument("--repeat", type=int, default=9, help="samples of each candidate")
-    options = parser.parse_args(arguments)
-    if not 1 <= options.threads <= cores:
-        parser.error(f"--threads {options.threads}: expected 1 to {cores}")
-    if options.repeat < timing.FEWEST:
-        parser.error(f"--repeat {options.repeat}: expected at least {timing.FEWEST}")
-    timing.bind_to_cores(options.threads)
-    for name in options.row or ROWS:
-        row = ROWS[name]
-        print(table(row, options.dtype, measure(row, options.dtype, options.threads, options.repeat)), flush=True)
-
-
-if __name__ == "__main__":
-    main()
+    installed = [each for each in CANDIDATES if each != "pywt" or find_spec("pywt") is not None]
+    return {each: prepare(each, row, x, expected, threads) for each in installed}

@@ -11,11 +11,11 @@ import json
 import math
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from benchmarks import machine_peak, ours, peers, report, timing
+from benchmarks import machine_peak, ours, peers, pipelines, report, timing
 from benchmarks.workloads import BY_NAME, SUITES, Expected, Workload, expected, make_arrays
 
 
@@ -193,7 +193,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--suite", choices=[*SUITES, "small", "all"], default="all", help="default: all but small")
-    add("--workload", nargs="+", metavar="NAME", choices=list(BY_NAME), help="these rows instead of a suite")
+    rows = [*BY_NAME, *pipelines.ROWS]
+    add("--workload", nargs="+", metavar="NAME", choices=rows, help="these rows instead of a suite")
     add("--dtype", choices=["float32", "float64"], default="float32")
     add("--threads", type=int, default=timing.granted_cores(), help="default: every core granted")
     add("--repeat", type=int, default=9, help=f"samples per time, at least {timing.FEWEST} (default 9)")
@@ -220,20 +221,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     suites = SUITES if args.suite == "all" else (args.suite,)
     chosen = [row for row in BY_NAME.values() if row.suite in suites]
     if args.workload:
-        chosen = [BY_NAME[name] for name in args.workload]
+        chosen = [BY_NAME[name] for name in args.workload if name in BY_NAME]
     names = [name for name in installed if args.peers is None or name in args.peers]
     names = [name for name in names if any(name in row.peers for row in chosen)]
     result = compare(chosen, names, args.dtype, args.threads, args.repeat)
+    more = args.workload or (pipelines.ROWS if "signal" in suites else ())
+    piped = pipelines.measure([name for name in more if name in pipelines.ROWS], args.dtype, args.threads, args.repeat)
     if args.json is not None:
-        args.json.write_text(json.dumps(as_json(result), indent=1) + "\n")
-    if args.markdown not in (None, "-"):
-        Path(args.markdown).write_text(report.markdown(result))
-    if args.summary is not None:
-        args.summary.write_text(report.summary(result))
-    print(report.markdown(result) if args.markdown == "-" else report.text(result))
-    for line in result.wrong():
+        args.json.write_text(json.dumps(as_json(result) | {"pipelines": pipelines.as_json(piped)}, indent=1) + "\n")
+    for target, render in ((args.markdown, report.markdown), (args.summary, report.summary)):
+        if target not in (None, "-"):
+            Path(target).write_text(_tables(render, result, piped))
+    print(_tables(report.markdown if args.markdown == "-" else report.text, result, piped))
+    wrong = [*result.wrong(), *(f"{row.name}: {row.note}" for row in piped if row.note)]
+    for line in wrong:
         print(line, file=sys.stderr)
-    return 1 if result.wrong() else 0
+    return 1 if wrong else 0
+
+
+def _tables(render: Callable[[Comparison], str], result: Comparison, piped: list[pipelines.Result]) -> str:
+    """The convolutions, and the rows that are none below them."""
+    return "\n".join([*([render(result)] if result.rows else []), *([pipelines.text(piped)] if piped else [])])
 
 
 if __name__ == "__main__":

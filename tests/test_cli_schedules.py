@@ -33,6 +33,27 @@ def test_analyse_and_plot(capsys, tmp_path):
     assert "nearest" not in printed
 
 
+@pytest.mark.parametrize("columns", [70, 100])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["analyse", *["2", "4", "8", "16", "32", "64", "128", "256", "512"] * 4],
+        ["design", "--receptive-field", "300", "--max-dilation", "2"],
+    ],
+)
+def test_tables_keep_to_the_terminal(capsys, monkeypatch, arguments, columns):
+    arguments = [*arguments, "--kernel", "3"]
+    assert main(arguments) == 0
+    whole = capsys.readouterr().out
+    assert max(map(len, whole.splitlines())) > columns  # a file or a program gets one line per row
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert main(arguments) == 0
+    narrow = capsys.readouterr().out
+    assert max(map(len, narrow.splitlines())) <= columns
+    assert narrow.split() == whole.split()
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
@@ -40,7 +61,13 @@ def test_analyse_and_plot(capsys, tmp_path):
         (["design", "--kernel", "3", "--receptive-field", "1000", "--layers", "6"], "at least 7 layers"),
         (["design", "--kernel", "3", "--receptive-field", "1000", "--exact"], "999 or 1001"),
         (["design", "--kernel", "1", "--receptive-field", "9"], "kernel_size=1"),
+        (["design", "--kernel", "3", "--receptive-field", "1e3"], "expected an integer >= 1, not '1e3'"),
+        (["design", "--kernel", "3", "--receptive-field", "99999999999"], "expected at most 16777216"),
         (["analyse", "--kernel", "3"], "D"),
+        (["analyse", "1", "2"], "--kernel"),
+        (["analyse", "1.5", "--kernel", "3"], "expected an integer >= 1, not '1.5'"),
+        (["analyse", "-1", "--kernel", "3"], "D"),
+        (["analyse", "1000000000", "--kernel", "3"], "at most 268435456 positions"),
         (["analyse", "1", "0", "--kernel", "3"], "expected an integer >= 1, not '0'"),
         (
             ["analyse", "1", "--kernel", "3", "--plot", "no/such/folder/a.png"],

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "fastdil"
 
 #: First part of a module's name inside the package -> its floor.
 FLOORS = {
-    **dict.fromkeys(("", "cli", "__main__", "blocks", "dask", "overlap"), 6),
+    **dict.fromkeys(("", "cli", "__main__", "blocks", "dask"), 6),
     **dict.fromkeys(("functional", "partition", "signals", "streaming", "wavelets", "banks", "rocket"), 5),
     **dict.fromkeys(("plans", "signal_layout"), 4),
     "dispatch": 3,
@@ -104,7 +104,7 @@ def test_dependencies_are_the_declared_ones(path):
         allowed.add("PIL")
     if module_name(path) == "fastdil.theory.plots":
         allowed.add("matplotlib")
-    if part(module_name(path)) in ("dask", "overlap"):
+    if part(module_name(path)) == "dask":
         allowed.add("dask")
     assert {name.split(".")[0] for name in imports(path)} <= allowed
 

@@ -33,6 +33,12 @@ def test_width_grows_with_the_root_of_the_depth():
     assert deep.size == pytest.approx(2 * math.sqrt(-2 * math.log(0.0455)) * deep.std, rel=0.02)  # a bell curve
 
 
+def test_widths_whose_squares_exceed_floating_point():
+    deep = [Layer(3, stride=2)] * 900
+    assert erf_std(deep) == pytest.approx(math.sqrt(2 / 9) * 2.0**900, rel=1e-12)  # sum of 4**l is 4**900 / 3
+    assert erf_std([Layer(3), Layer(3, dilation=2**59)]) == pytest.approx(2**59 * math.sqrt(2 / 3))
+
+
 def test_behind_upsampling():
     found = effective_receptive_field([Upsample(2), Layer(3, padding=1)])
     np.testing.assert_allclose(found.profile, [1 / 3, 2 / 3])
@@ -85,12 +91,19 @@ def test_random_weights_come_to_the_profile():
         ([Pool(2)], [np.ones((1, 1, 2))], {}, TypeError, r"layers\[0\]"),
         ([Layer(1)] * 2, [np.ones((2, 1, 1)), np.ones((1, 3, 1))], {}, ValueError, r"weights\[1\].shape"),
         ([Layer(1)], [np.ones((1, 1, 1))], {"output_channel": 1}, ValueError, "output_channel=1"),
+        ([Layer(1)], [np.ones((1, 1, 1))], {"output_channel": 0.0}, TypeError, "output_channel=0.0"),
         ([Layer(1)], [np.full((1, 1, 1), "a")], {}, TypeError, r"weights\[0\].dtype"),
     ],
 )
 def test_refusals(layers, weights, options, error, text):
     with pytest.raises(error, match=text):
         measured_influence(layers, weights, **options)
+
+
+@pytest.mark.parametrize("threshold", ["0.1", None, True, (0.1,), 1j])
+def test_threshold_of_the_wrong_kind(threshold):
+    with pytest.raises(TypeError, match=r"threshold=.*expected a number"):
+        effective_receptive_field([Layer(3)], threshold=threshold)
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1, float("nan")])

@@ -9,7 +9,7 @@ from test_layering import in_child
 
 import fastdil
 from fastdil import theory
-from fastdil.theory import Layer, Node, Pool, Transposed, Upsample, effective_kernel_size, output_size, tap_positions
+from fastdil.theory import Layer, Pool, Transposed, Upsample, effective_kernel_size, output_size, tap_positions
 
 
 def test_effective_kernel_size():
@@ -128,6 +128,41 @@ def test_refusals_name_the_argument(make, error, text):
         make()
 
 
+@pytest.mark.parametrize("wrong", [2.0, True, np.True_, "3", b"3", {3}, {3: 1}, 1j, None, np.float32(3), [[3]]])
+def test_numbers_of_the_wrong_kind(wrong):
+    calls = [
+        lambda: Layer(wrong),
+        lambda: Layer(3, wrong),
+        lambda: Layer(3, 1, wrong),
+        lambda: Upsample(wrong),
+        lambda: effective_kernel_size(3, wrong),
+        lambda: output_size(wrong, 3),
+        lambda: tap_positions(wrong, 3),
+        lambda: theory.path_counts([Layer(3)], wrong),
+        lambda: theory.checkerboard_period(2, wrong),
+        lambda: theory.hdc_check([1, wrong], 3),
+        lambda: theory.repair_schedule([1, wrong], 3),
+        lambda: theory.cost([Layer(3)], (1, wrong)),
+    ]
+    for call in calls:
+        with pytest.raises(TypeError, match="expected"):
+            call()
+
+
+@pytest.mark.parametrize("wrong", [2.0, True, b"3", {3}, None, [[2.0, 1]], [["1", 1]]])
+def test_paddings_of_the_wrong_kind(wrong):
+    for make in (Layer, Pool, Transposed):
+        with pytest.raises(TypeError, match=r"padding=.*expected"):
+            make(3, padding=wrong)
+
+
+def test_numbers_as_numpy_has_them():
+    assert Layer(np.array(3), np.int8(2), padding=np.array(1)) == Layer(3, 2, padding=1)
+    assert Layer(np.array([3, 5]), padding=np.array([[1, 0], [2, 2]])) == Layer((3, 5), padding=((1, 0), (2, 2)))
+    assert theory.receptive_field(np.array([Layer(3), Layer(3)], object)).size == 5
+    assert theory.path_counts([Layer(3)], np.array(0)).tolist() == [1, 1, 1]
+
+
 STACK_FUNCTIONS = [
     theory.receptive_field,
     theory.receptive_fields,
@@ -148,7 +183,7 @@ STACK_FUNCTIONS = [
         (Layer(3), TypeError, "expected a sequence"),
         ("abc", TypeError, "layers='abc'"),
         ([Layer(3), 3], TypeError, r"layers\[1\]=3: expected a Layer"),
-        ([Node("a", Layer(3))], TypeError, r"layers\[0\]"),
+        ({Layer(3)}, TypeError, "layers=.*a sequence"),
         ([Layer((3, 3)), Layer((3, 3, 3))], ValueError, r"layers\[1\]=.*2 spatial axes"),
         ([Layer(3, padding="causal"), Layer((3, 3))], ValueError, "padding='causal'"),
     ],
@@ -167,7 +202,10 @@ def test_import_and_use_are_light():
         "import sys, fastdil; assert 'theory' in dir(fastdil); t = fastdil.theory; L = t.Layer;"
         "assert sorted(t.__all__) == dir(t);"
         "t.coverage([L(3), L(3, dilation=2)]); t.receptive_field_graph([('a', L(3))]); t.phase_sequence(4, 2, 3);"
-        "t.path_counts([t.Upsample(2), L(3)]); t.output_size(9, 3); t.hdc_check([1, 2], 3);"
+        "t.path_counts([t.Upsample(2), L(3)]); t.compare([L(3)], {'a': (L(3), None)}, (1, 9));"
+        "t.design_schedule(3, 9); t.repair_schedule([2], 3);"
+        "t.effective_receptive_field([L(3)] * 99); t.known_model('espnet-module');"
+        " t.output_size(9, 3); t.hdc_check([1, 2], 3);"
         "print([m for m in ('numba', 'llvmlite', 'scipy', 'matplotlib') if m in sys.modules])"
     )
     assert in_child(code) == "[]"

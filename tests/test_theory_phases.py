@@ -51,8 +51,8 @@ def test_share_of_the_input_that_is_read():
             margin = kernel * dilation
             middle = stride * dilation
             n = middle + 2 * margin
-            impulses = np.eye(n, dtype=np.int32)[:, None]
-            weights = np.ones((1, 1, kernel), np.int32)
+            impulses = np.eye(n, dtype=np.int64)[:, None]
+            weights = np.ones((1, 1, kernel), np.int64)
             y = fastdil.conv1d(impulses, weights, stride=stride, dilation=dilation, padding=margin)
             read = y[:, 0].any(axis=1)[margin : margin + middle]
             assert Fraction(int(read.sum()), middle) == input_read_fraction(kernel, stride, dilation)

@@ -31,8 +31,8 @@ FILTERS = {
     "long": np.linspace(-0.2, 0.5, 13),
 }
 
-#: Shapes and axes that take every way through the kernel: single rows, several tasks per row, rows combined whole, both
-#: axes in one pass and in two, pixels of several elements, batch axes before, between and after.
+#: Shapes and axes that take every way through the kernels: single rows, several tasks per row, rows combined whole,
+#: both axes in one pass and in two, pixels of several elements, batch axes before, between and after.
 LAYOUTS = [
     ((1,), None),
     ((2,), None),
@@ -45,6 +45,10 @@ LAYOUTS = [
     ((131, 70), 0),
     ((70, 131), (-1,)),
     ((300, 5), None),
+    ((1000, 8), 1),  # short rows are transposed: as wide as vectors, wider, narrower, fewer than a block holds
+    ((67, 13), 1),
+    ((2, 7), 1),
+    ((40, 128), 1),
     ((21, 40, 3), (0, 1)),
     ((2, 40_000), None),
     ((5, 8, 65), None),

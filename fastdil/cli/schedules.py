@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 from fastdil import theory
-from fastdil.cli.terminal import CliError
-from fastdil.theory.costs import aligned
+from fastdil.cli.terminal import CliError, width
+from fastdil.theory.tables import aligned
 
 #: Holes that are listed.
 _SHOWN = 20
@@ -35,7 +35,7 @@ def _design(arguments: argparse.Namespace) -> str:
         proven = "yes" if schedule.optimal else "no"
         figures = (str(len(schedule.dilations)), str(schedule.receptive_field), f"{schedule.coverage.cv:.4f}", proven)
         rows.append((*figures, " ".join(map(str, schedule.dilations))))
-    return aligned(rows)
+    return aligned(rows, width())
 
 
 def _analyse(arguments: argparse.Namespace) -> str:
@@ -61,7 +61,7 @@ def _analyse(arguments: argparse.Namespace) -> str:
         rows.append(("nearest without holes", text))
     if arguments.plot is not None:
         rows.append(("picture", _draw(stack, arguments.plot)))
-    return aligned(rows)
+    return aligned(rows, width())
 
 
 def _draw(stack: list[theory.Layer], name: str) -> str:

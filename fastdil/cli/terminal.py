@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 
@@ -28,6 +29,11 @@ def quit_on_interrupt() -> None:
 
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where a shell has it ignored
         signal.signal(signal.SIGINT, quit_now)
+
+
+def width() -> int | None:
+    """Columns of the terminal that reads the output, or None where a file or a program does."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 class Progress:

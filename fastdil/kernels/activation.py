@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any
 
 from fastdil import jit
+from fastdil.kernels.driver import KERNEL_ARGUMENTS
 from fastdil.kernels.intrinsics import load_element, store_element
 
 #: Slope of ``leaky_relu`` below zero: PyTorch's default.
@@ -78,3 +79,25 @@ def activation_callback(name: str, kind: str) -> Any:
             store_element(kind, at, _apply(code, load_element(kind, at)))
 
     return jit.callback(activate, f"activate_{name}_{kind}", 2)
+
+
+@cache
+def gate_kernel(kind: str) -> Any:
+    """The kernel that gates: the product of ``tanh`` of the first half of some elements and ``sigmoid`` of the second.
+
+    What others take for weights is the number of elements in a half. Factors are rounded before they are multiplied.
+    """
+    stamp, size = jit.source_stamp(), int(kind[1:]) // 8
+
+    def gate(params, x, half, unused, out, scratch, task):
+        """Task = one signal. The second half of x is overwritten."""
+        stamp  # noqa: B018 - a closure cell in the cache key
+        x += 2 * task * half * size
+        out += task * half * size
+        for index in range(half):
+            filtered, opened, product = x + index * size, x + (half + index) * size, out + index * size
+            store_element(kind, product, _apply(1, load_element(kind, filtered)))
+            store_element(kind, opened, _apply(2, load_element(kind, opened)))
+            store_element(kind, product, load_element(kind, product) * load_element(kind, opened))
+
+    return jit.callback(gate, f"gate_{kind}", KERNEL_ARGUMENTS)

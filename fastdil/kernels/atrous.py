@@ -7,12 +7,13 @@ last pass of a level stores the detail plane, what was there before less what ca
 Rows that are `dilation` apart share their sources, so they are visited in that order: row 0, d, 2 d, ..., then row 1,
 d + 1, ... Each row is then read from memory once, whatever the dilation.
 
-Away from the ends of a row all sources are neighbours in memory and nothing is copied. At its ends, what `numpy.pad`
-would put beyond is written to a small buffer, in runs that go up or down through the row.
+Many rows of a few samples are transposed, some vectors of rows at a time: what is prepared for the ends of one row then
+serves them all.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from math import prod
@@ -24,14 +25,39 @@ from fastdil import jit
 from fastdil.hardware import machine
 from fastdil.jit import helper
 from fastdil.kernels.driver import KERNEL_ARGUMENTS, execute
+from fastdil.kernels.ends import (
+    ACROSS,
+    AFTER,
+    ALONG,
+    BEFORE,
+    BLOCK,
+    BLOCKS,
+    BORDER,
+    CENTRE,
+    CHUNK,
+    CHUNKS,
+    DETAIL,
+    DETAILS,
+    FIELDS,
+    LINE,
+    MODE,
+    PIECE,
+    POSITIONS,
+    ROWS,
+    TAPS,
+    UNIT,
+    WHOLE_ROW,
+    WIDTH,
+    ZEROS,
+    copy_units,
+    smooth_along,
+)
 from fastdil.kernels.geometry import ELEMENT_KIND, lanes_of, source_index
-from fastdil.kernels.intrinsics import copy_vectors, load_i64, store_i64
-from fastdil.kernels.sums import smooth_vectors, sum_vectors
+from fastdil.kernels.intrinsics import load_i64, store_i64
+from fastdil.kernels.sums import smooth_vectors, sum_vectors, transpose_block
 from fastdil.padding import MODES
 from fastdil.workspace import ALIGNMENT
 
-#: Rows at least this long are combined whole; shorter ones, as the three colours of a pixel, are units of a longer row.
-WHOLE_ROW = 64
 #: Numbers of taps beside the centre, those of the named filters, that have a kernel of their own: an image in the cache
 #: takes a quarter less time than with the kernel for any number.
 _UNROLLED = (1, 2, 4)
@@ -41,133 +67,13 @@ _TASK = 1 << 16
 _BLOCK_BYTES = 4096
 #: Elements of the buffer for the ends of rows; at least one position per tap.
 _BORDER = 1 << 13
-
-(
-    ROWS, WIDTH,  # rows that belong together; elements of a row
-    POSITIONS, UNIT,  # positions along a row, and elements of each: WIDTH = POSITIONS * UNIT
-    ACROSS, ALONG,  # dilations; -1: not smoothed in this direction
-    MODE, TAPS, CENTRE,
-    BLOCK, BLOCKS,  # elements of a row per task, and blocks per row
-    CHUNK, CHUNKS,  # rows per task, and chunks per set of rows
-    DETAIL,  # address of the detail plane, or 0
-    PIECE,  # positions at the ends of a row that are prepared at a time
-    LINE, ZEROS, BORDER,  # byte offsets of the parts of the scratch memory; its beginning lists the sources of the taps
-    FIELDS,
-) = range(19)  # fmt: skip
-
-
-# ---------------------------------------------------------------------------------------------------------
-# beyond the ends of a row
-# ---------------------------------------------------------------------------------------------------------
-
-
-@helper
-def run_from(position, size, mode):
-    """``(first source, step, length)`` of the run of sources that starts at `position`; source -1: zeros."""
-    if 0 <= position < size:
-        return position, 1, size - position
-    if mode == 0 or mode == 2 or size == 1:
-        source = -1 if mode == 0 else (0 if position < 0 else size - 1)
-        # Behind the last sample the run never ends; any length that the caller cuts will do.
-        return source, 0, -position if position < 0 else 1 << 60
-    source = source_index(position, size, mode)
-    if mode == 3:
-        return source, 1, size - source
-    if mode == 4:
-        return (source, 1, size - source) if position % (2 * size) < size else (source, -1, source + 1)
-    if position % (2 * (size - 1)) < size - 1:
-        return source, 1, size - 1 - source
-    return source, -1, source
-
-
-@helper
-def copy_units(kind, lanes, size, target, source, step, count, unit):
-    """Copy `count` positions of `unit` elements, `step` positions apart at the source; may write past the end.
-
-    `source` 0 gives zeros.
-    """
-    if source == 0 or step == 1:
-        bits = 0 if source == 0 else -1
-        vectors, rest = count * unit // lanes, count * unit % lanes
-        stride = 0 if source == 0 else lanes * size
-        read = target if source == 0 else source
-        copy_vectors(kind, lanes, target, lanes * size, read, stride, vectors, bits)
-        done = vectors * lanes * size
-        copy_vectors(kind, lanes, target + done, 0, read + (0 if source == 0 else done), 0, 1, bits & ((1 << rest) - 1))
-        return
-    for part in range(unit):
-        shift = part * size
-        copy_vectors(kind, 1, target + shift, unit * size, source + shift, step * unit * size, count, 1)
-
-
-@helper
-def fill_positions(kind, lanes, size, target, line, first, count, positions, unit, mode):
-    """Write the samples that stand at `count` positions from `first` on, inside the row or beyond its ends."""
-    while count > 0:
-        source, step, length = run_from(first, positions, mode)
-        length = min(length, count)
-        copy_units(kind, lanes, size, target, 0 if source < 0 else line + source * unit * size, step, length, unit)
-        target += length * unit * size
-        first += length
-        count -= length
-
-
-@helper
-def smooth_ends(kind, lanes, unrolled, size, params, scratch, line, weights, first, last, previous, out, detail):
-    """Smooth the positions `first` to `last` of a row, whose sources lie partly beyond its ends."""
-    positions, unit, mode = load_i64(params, POSITIONS), load_i64(params, UNIT), load_i64(params, MODE)
-    taps, centre, dilation = load_i64(params, TAPS), load_i64(params, CENTRE), load_i64(params, ALONG)
-    bytes_each, border = unit * size, scratch + load_i64(params, BORDER)
-    while first < last:
-        count = min(load_i64(params, PIECE), last - first)
-        start = first - centre * dilation
-        # Sources of all taps in one stretch, if that is no longer than one stretch for each tap.
-        if dilation <= count:
-            stretch = count + (taps - 1) * dilation
-            fill_positions(kind, lanes, size, border, line, start, stretch, positions, unit, mode)
-        for tap in range(taps):
-            at, source = start + tap * dilation, border + tap * dilation * bytes_each
-            if dilation > count:
-                if at >= 0 and at + count <= positions:
-                    source = line + at * bytes_each
-                else:
-                    source = border + tap * count * bytes_each
-                    fill_positions(kind, lanes, size, source, line, at, count, positions, unit, mode)
-            if tap != centre:
-                store_i64(scratch, tap if tap < centre else tap - 1, source)
-        here = first * bytes_each
-        smooth_vectors(
-            kind, lanes, unrolled, out + here, line + here, scratch, taps - 1, weights, count * unit, previous + here,
-            detail + here if detail != 0 else 0, 0,
-        )  # fmt: skip
-        first += count
+#: Rows of at most so many elements are transposed; vectors of rows that are smoothed together then.
+_SHORT, _TOGETHER = 128, 4
 
 
 # ---------------------------------------------------------------------------------------------------------
 # rows
 # ---------------------------------------------------------------------------------------------------------
-
-
-@helper
-def smooth_along(kind, lanes, unrolled, size, params, scratch, line, weights, begin, end, previous, out, detail):
-    """Smooth the positions `begin` to `end` of the row at `line`; the addresses are those of whole rows."""
-    positions, unit, dilation = load_i64(params, POSITIONS), load_i64(params, UNIT), load_i64(params, ALONG)
-    taps, centre = load_i64(params, TAPS), load_i64(params, CENTRE)
-    left = min(max(centre * dilation, begin), end)
-    right = min(max(positions - (taps - 1 - centre) * dilation, left), end)
-    if (right - left) * unit < WHOLE_ROW:  # prepared as one: each of three parts would cost more than it does
-        left = right = end
-    smooth_ends(kind, lanes, unrolled, size, params, scratch, line, weights, begin, left, previous, out, detail)
-    if right > left:
-        here, step = left * unit * size, dilation * unit * size
-        for tap in range(taps):
-            if tap != centre:
-                store_i64(scratch, tap if tap < centre else tap - 1, line + here + (tap - centre) * step)
-        smooth_vectors(
-            kind, lanes, unrolled, out + here, line + here, scratch, taps - 1, weights, (right - left) * unit,
-            previous + here, detail + here if detail != 0 else 0, 0,
-        )  # fmt: skip
-    smooth_ends(kind, lanes, unrolled, size, params, scratch, line, weights, right, end, previous, out, detail)
 
 
 @helper
@@ -250,10 +156,70 @@ def smoother(kind: str, unrolled: int) -> Any:
     return jit.callback(smooth, f"atrous_{kind}_{unrolled or 'n'}terms_{8 * vector_bytes}bit", KERNEL_ARGUMENTS)
 
 
+# ---------------------------------------------------------------------------------------------------------
+# short rows
+# ---------------------------------------------------------------------------------------------------------
+
+
+@helper
+def transpose_rows(kind, lanes, size, target, target_step, source, source_step, rows, columns):
+    """Write `rows` rows of `columns` elements as columns; steps are in bytes from row to row."""
+    for row in range(0, rows, lanes):
+        first = min(row, max(rows - lanes, 0))  # the last block overlaps the one before: whole vectors are quicker
+        for column in range(0, columns, lanes):
+            left = min(column, max(columns - lanes, 0))
+            transpose_block(
+                kind, lanes, target + left * target_step + first * size, target_step,
+                source + first * source_step + left * size, source_step, min(rows, lanes), min(columns, lanes),
+            )  # fmt: skip
+
+
+@cache
+def short_smoother(kind: str, unrolled: int) -> Any:
+    """The kernel for rows of a few elements; arguments as for `smoother`."""
+    size, vector_bytes = int(kind[1:]) // 8, machine().vector_bytes
+    lanes = lanes_of(kind, vector_bytes)
+    together = _TOGETHER * lanes
+    stamp = jit.source_stamp()
+
+    def smooth_short(params, x, w, previous, out, scratch, task):
+        """Task = a chunk of rows. Transposed, `together` of them are one row whose positions have as many elements."""
+        stamp  # noqa: B018 - a closure cell in the cache key
+        width, positions, chunk = load_i64(params, WIDTH), load_i64(params, POSITIONS), load_i64(params, CHUNK)
+        line, after = scratch + load_i64(params, LINE), scratch + load_i64(params, AFTER)
+        before, details = scratch + load_i64(params, BEFORE), scratch + load_i64(params, DETAILS)
+        detail, step, line_step = load_i64(params, DETAIL), width * size, together * size
+        end = min((task + 1) * chunk, load_i64(params, ROWS))
+        for first in range(task * chunk, end, together):
+            count, here = min(together, end - first), first * width * size
+            transpose_rows(kind, lanes, size, line, line_step, x + here, step, count, width)
+            known = line
+            if detail != 0 and previous != x:
+                transpose_rows(kind, lanes, size, before, line_step, previous + here, step, count, width)
+                known = before
+            smooth_along(
+                kind, lanes, unrolled, size, params, scratch, line, w, 0, positions, known, after,
+                details if detail != 0 else 0,
+            )  # fmt: skip
+            transpose_rows(kind, lanes, size, out + here, step, after, line_step, width, count)
+            if detail != 0:
+                transpose_rows(kind, lanes, size, detail + here, step, details, line_step, width, count)
+
+    return jit.callback(
+        smooth_short, f"atrous_short_{kind}_{unrolled or 'n'}terms_{8 * vector_bytes}bit", KERNEL_ARGUMENTS
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------
+# passes
+# ---------------------------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
 class Pass:
     """One pass over memory, cut into tasks."""
 
+    kernel: Callable[[str, int], Any]
     kind: str
     params: np.ndarray
     tasks: int
@@ -264,7 +230,7 @@ class Pass:
         params = self.params.copy()  # not shared: another thread may run the same pass
         params[DETAIL] = detail
         terms = int(params[TAPS]) - 1
-        kernel = smoother(self.kind, terms if terms in _UNROLLED else 0)
+        kernel = self.kernel(self.kind, terms if terms in _UNROLLED else 0)
         execute(kernel.address, params, addresses, self.tasks, self.scratch_bytes, threads)
 
 
@@ -276,6 +242,8 @@ def _pass(
     size, width = dtype.itemsize, positions * unit
     if across < 0:  # rows do not meet, so they make one set
         sets, rows = 1, sets * rows
+        if width <= _SHORT and rows > 1:
+            return _short_pass(dtype, taps, mode, threads, rows, positions, unit, along)
         block = max(_TASK // (4 * unit), 1) * unit
     else:
         block = width if along >= 0 else _BLOCK_BYTES // size
@@ -286,16 +254,41 @@ def _pass(
         least = 16 * (taps - 1) if across >= 0 else 1
         chunk = max(1, min(max(least, _TASK // block), -(-rows // (4 * threads))))
     blocks, chunks = -(-width // block), -(-rows // chunk)
+    params, scratch = _params(size, taps, mode, rows, width, positions, unit, across, along, (LINE, ZEROS), block)
+    params[[BLOCK, BLOCKS, CHUNK, CHUNKS]] = block, blocks, chunk, chunks
+    return Pass(smoother, ELEMENT_KIND[dtype.name], params, sets * chunks * blocks, scratch)
+
+
+def _short_pass(
+    dtype: np.dtype, taps: int, mode: str, threads: int, rows: int, positions: int, unit: int, along: int
+) -> Pass:
+    """A pass along rows of a few elements."""
+    kind, size, width = ELEMENT_KIND[dtype.name], dtype.itemsize, positions * unit
+    together = _TOGETHER * lanes_of(kind, machine().vector_bytes)
+    params, scratch = _params(
+        size, taps, mode, rows, width, positions, unit * together, -1, along, (LINE, BEFORE, AFTER, DETAILS),
+        width * together,
+    )  # fmt: skip
+    chunk = max(1, min(_TASK // width, -(-rows // (4 * threads))))
+    params[CHUNK] = chunk = -(-chunk // together) * together
+    return Pass(short_smoother, kind, params, -(-rows // chunk), scratch)
+
+
+def _params(
+    size: int, taps: int, mode: str, rows: int, width: int, positions: int, unit: int, across: int, along: int,
+    lines: tuple[int, ...], line: int,
+) -> tuple[np.ndarray, int]:  # fmt: skip
+    """Parameters, and bytes of scratch memory: the table of sources, `lines` of `line` elements, the ends of a row."""
     piece = max(1, min(_BORDER // (taps * unit), positions))
-    table = -(-8 * taps // ALIGNMENT) * ALIGNMENT
-    line = -(-block * size // ALIGNMENT) * ALIGNMENT + ALIGNMENT
+    at = -(-8 * taps // ALIGNMENT) * ALIGNMENT
     params = np.zeros(FIELDS, np.int64)
     params[[ROWS, WIDTH, POSITIONS, UNIT, ACROSS, ALONG]] = rows, width, positions, unit, across, along
-    params[[MODE, TAPS, CENTRE]] = MODES[mode], taps, taps // 2
-    params[[BLOCK, BLOCKS, CHUNK, CHUNKS, PIECE]] = block, blocks, chunk, chunks, piece
-    params[[LINE, ZEROS, BORDER]] = table, table + line, table + 2 * line
-    scratch = table + 2 * line + taps * piece * unit * size + ALIGNMENT
-    return Pass(ELEMENT_KIND[dtype.name], params, sets * chunks * blocks, scratch)
+    params[[MODE, TAPS, CENTRE, PIECE]] = MODES[mode], taps, taps // 2, piece
+    for field in lines:
+        params[field] = at
+        at += -(-line * size // ALIGNMENT) * ALIGNMENT + ALIGNMENT
+    params[BORDER] = at
+    return params, at + taps * piece * unit * size + ALIGNMENT
 
 
 @lru_cache(maxsize=256)

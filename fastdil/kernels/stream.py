@@ -15,6 +15,7 @@ from typing import Any
 
 from fastdil import jit
 from fastdil.jit import helper
+from fastdil.kernels.driver import KERNEL_ARGUMENTS
 from fastdil.kernels.geometry import lanes_of
 from fastdil.kernels.intrinsics import (
     call_on_row,
@@ -46,6 +47,8 @@ RUN_FIELDS, CHAIN_FIELDS = 5, 3
 
 #: Samples per register tile in a chunk.
 CHUNK_PIXELS = 4
+#: Samples of one task; a ring has room for them beside the history.
+PIECE = 64
 
 
 def tile_width(rows: int, vector_bytes: int, unit: int, lanes: int) -> int:
@@ -184,14 +187,19 @@ def run_block(kind, float_kind, lanes, size, unit, rows, stride, width, params, 
 
 @cache
 def stream_kernel(kind: str, vector_bytes: int, unit: int, pixels: int, stride: int) -> Any:
-    """The compiled ``stream(params, x, y, count)`` that takes `pixels` samples at a time."""
+    """The kernel that takes `pixels` samples at a time; what others take for weights is the number of samples."""
     lanes, size, stamp = lanes_of(kind, vector_bytes), int(kind[1:]) // 8, jit.source_stamp()
     rows, most = pixels * unit, 16 if vector_bytes == 64 else 8  # samples per term; accumulators
     width = min(stride, most // pixels) if unit == 1 else stride
     float_kind = kind if kind[0] == "f" else "f64"  # complex numbers only; the branch is compiled for all
 
-    def stream(params, x, y, count):
+    def stream(params, x, samples, unused, y, scratch, task):
+        """Task = a piece of the chunk; one after the other, as each finds the ring as the one before it left it."""
         stamp  # noqa: B018 - a closure cell in the cache key
+        first = task * PIECE
+        count = min(PIECE, samples - first)
+        x += first * load_i64(params, XL)
+        y += first * load_i64(params, YL)
         write_ring(kind, size, unit, params, x, count)
         for sample in range(load_i64(params, BATCH)):
             for index in range(0, count, pixels):
@@ -213,4 +221,4 @@ def stream_kernel(kind: str, vector_bytes: int, unit: int, pixels: int, stride: 
         store_i64(params, POSITION, position - length if position >= length else position)
 
     name = f"stream_{kind}_{pixels}x{stride * lanes}_{'complex' if unit == 2 else 'real'}_{8 * vector_bytes}bit"
-    return jit.callback(stream, name, 4)
+    return jit.callback(stream, name, KERNEL_ARGUMENTS)

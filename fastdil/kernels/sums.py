@@ -147,3 +147,50 @@ def sum_vectors(typingctx, kind, lanes, out, source, step, terms, count):
         return context.get_dummy_value()
 
     return returns(types.void, (kind, lanes, out, source, step, terms, count)), codegen
+
+
+@intrinsic(prefer_literal=True)
+def transpose_block(typingctx, kind, lanes, target, target_step, source, source_step, rows, columns):
+    """Write `rows` rows of `columns` elements, both at most `lanes`, as `columns` rows of `rows` elements.
+
+    Steps are in bytes from row to row. Nothing else is read or written.
+    """
+    kind_name, lane_count = literals(kind, lanes)
+
+    def codegen(context, builder, signature, args):
+        target, target_step, source, source_step, rows, columns = args[2:]
+        vectors = Vectors(builder, kind_name, lane_count)
+        reads = [builder.add(source, builder.mul(source_step, constant(row))) for row in range(lane_count)]
+        writes = [builder.add(target, builder.mul(target_step, constant(row))) for row in range(lane_count)]
+        all_there = builder.icmp_signed("==", builder.add(rows, columns), constant(2 * lane_count))
+        with builder.if_else(all_there) as (whole, partial):
+            with whole:
+                for value, address in zip(
+                    _transposed(vectors, [vectors.load(at) for at in reads]), writes, strict=True
+                ):
+                    vectors.store(value, address)
+            with partial:
+                values = []
+                for row, address in enumerate(reads):
+                    # An empty mask on an address that may not be mapped takes a microcode assist.
+                    is_there = builder.icmp_signed(">", rows, constant(row))
+                    mask = vectors.first_lanes(builder.select(is_there, columns, constant(0)))
+                    values.append(vectors.load_masked(builder.select(is_there, address, source), mask))
+                mask = vectors.first_lanes(rows)
+                for row, (value, address) in enumerate(zip(_transposed(vectors, values), writes, strict=True)):
+                    with builder.if_then(builder.icmp_signed(">", columns, constant(row))):
+                        vectors.store_masked(value, address, mask)
+        return context.get_dummy_value()
+
+    arguments = (kind, lanes, target, target_step, source, source_step, rows, columns)
+    return returns(types.void, arguments), codegen
+
+
+def _transposed(vectors: Vectors, rows: list) -> list:
+    """As many vectors as they have lanes, transposed: log2(lanes) times, both halves of the list are interleaved."""
+    lanes = vectors.lanes
+    orders = [[first + i // 2 + i % 2 * lanes for i in range(lanes)] for first in (0, lanes // 2)]
+    for _ in range(lanes.bit_length() - 1):
+        pairs = zip(rows[: lanes // 2], rows[lanes // 2 :], strict=True)
+        rows = [vectors.shuffle(a, b, order) for a, b in pairs for order in orders]
+    return rows

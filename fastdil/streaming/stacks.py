@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from fastdil.addresses import address_of
 from fastdil.errors import bad_type, bad_value
-from fastdil.kernels.activation import activation_callback
+from fastdil.kernels.activation import gate_kernel
+from fastdil.kernels.driver import serial_driver
 from fastdil.kernels.geometry import ELEMENT_KIND
 from fastdil.plans import as_array
 from fastdil.streaming.streams import Stream
@@ -71,8 +73,7 @@ class StreamBlock:
             if channels % 2:
                 raise bad_value("conv.out_channels", channels, "an even number, for a gate")
             channels //= 2
-            kind = ELEMENT_KIND[conv.dtype.name]
-            self._tanh, self._sigmoid = (activation_callback(name, kind).ctypes for name in ("tanh", "sigmoid"))
+            self._gate_at, self._drive = gate_kernel(ELEMENT_KIND[conv.dtype.name]).address, serial_driver()
         for name, part in (("mix", mix), ("skip", skip)):
             if part is None:
                 continue
@@ -91,23 +92,24 @@ class StreamBlock:
         """The streams of this block: conv, mix, skip."""
         return [part for part in (self.conv, self.mix, self.skip) if part is not None]
 
-    def process(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """What is passed on, and what is added to the stack's output (None without `skip`)."""
-        z = self._gate(self.conv.process(x)) if self.gated else self.conv.process(x)
-        passed = z if self.mix is None else self.mix.process(z)
+    def advance(self, x: np.ndarray, batch: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """What is passed on, and what is added to the stack's output (None without `skip`).
+
+        `x` and `batch` are what `Stream.advance` takes.
+        """
+        z = self._gate(self.conv.advance(x, batch)) if self.gated else self.conv.advance(x, batch)
+        passed = z if self.mix is None else self.mix.advance(self.mix.converted(z), batch)
         if self.residual:
-            passed = passed + x
-        return passed, None if self.skip is None else self.skip.process(z)
+            passed = np.add(passed, x, dtype=passed.dtype)
+        return passed, None if self.skip is None else self.skip.advance(self.skip.converted(z), batch)
 
     def _gate(self, f: np.ndarray) -> np.ndarray:
-        # NumPy's own tanh may round differently at the end of a row than inside it; these callbacks do not.
-        half = f.shape[-2] // 2
-        for part in f if f.ndim == 3 else f[None]:
-            count = half * part.shape[-1]
-            address = part.__array_interface__["data"][0]
-            self._tanh(address, count)
-            self._sigmoid(address + count * part.itemsize, count)
-        return f[..., :half, :] * f[..., half:, :]
+        # NumPy's own tanh may round differently at the end of a row than inside it; this kernel does not.
+        *lead, channels, count = f.shape
+        z = np.empty((*lead, channels // 2, count), f.dtype)
+        signals = lead[0] if lead else 1
+        self._drive(self._gate_at, 0, address_of(f), channels // 2 * count, 0, address_of(z), 0, signals)
+        return z
 
 
 class StreamStack:
@@ -197,10 +199,9 @@ class StreamStack:
         batch = first.check_chunk(x)
         for stream in self._streams:
             stream.check_batch(batch)
-        x = x.astype(first.dtype, copy=False)
         total: np.ndarray | None = None
         for block in self.blocks:
-            x, skip = block.process(x)
+            x, skip = block.advance(block.conv.converted(x), batch)
             if skip is not None:
                 total = skip if total is None else np.add(total, skip, out=total)
         return x if total is None else total

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastdil.addresses import address_of
 from fastdil.algorithms import chains
 from fastdil.algorithms.compiled import activation_address, element_kind
 from fastdil.hardware import machine
 from fastdil.kernels import stream
+from fastdil.kernels.driver import serial_driver
 from fastdil.kernels.geometry import lanes_of
 from fastdil.problem import Problem
 
-#: Samples that the kernel takes in one call; a ring has room for them beside the history.
-PIECE = 64
+#: Shorter chunks never go to the engine.
+ENGINE_LEAST = 16
 
 
 class Steps:
@@ -31,16 +33,15 @@ class Steps:
         self._kept = self._set_tables(listed)
         self._params_at = self._params.ctypes.data
         kernels = [stream.stream_kernel(kind, vector_bytes, unit, n, self._width) for n in (1, stream.CHUNK_PIXELS)]
-        self._single, self._several = (kernel.ctypes for kernel in kernels)
+        self._single, self._several = (kernel.address for kernel in kernels)
+        self._drive = serial_driver()
         # Nanoseconds, rough: both ways give the same bits. Packing of a term, a multiply-add; one call of the engine.
         vectors = problem.groups * problem.terms * self._blocks * self._width
         self._step_cost = 50 + 0.4 * unit * problem.groups * problem.terms + 0.25 * unit * vectors
         self._engine_cost = 0.04 * unit * unit * problem.out_channels * problem.terms / (lanes / 16)
 
     def prefers_engine(self, count: int, batch: int, history: int) -> bool:
-        """Whether a chunk of so many samples is better laid out beside its history and given to the engine."""
-        if count < 16:
-            return False
+        """Whether a chunk of `ENGINE_LEAST` or more samples is better given to the engine, beside its history."""
         copied = batch * self._problem.in_channels * (2 * history + count)
         return batch * count * (self._step_cost - self._engine_cost) > 20_000 + copied
 
@@ -111,15 +112,9 @@ class Steps:
         """Layout of the next chunks and results."""
         self._params[stream.XN : stream.XL + 1] = (0, *x)[-3:]
         self._params[stream.YN : stream.YL + 1] = (0, *y)[-3:]
-        self._x_step, self._y_step = x[-1], y[-1]
 
     def run(self, x: np.ndarray, y: np.ndarray, count: int) -> None:
         """The chunk `x` into `y`, through the ring."""
-        # Half the time of `ndarray.ctypes.data`.
-        source, target = x.__array_interface__["data"][0], y.__array_interface__["data"][0]
-        if count == 1:
-            self._single(self._params_at, source, target, 1)
-            return
-        for first in range(0, count, PIECE):
-            size = min(PIECE, count - first)
-            self._several(self._params_at, source + first * self._x_step, target + first * self._y_step, size)
+        kernel = self._single if count == 1 else self._several
+        pieces = -(-count // stream.PIECE)
+        self._drive(kernel, self._params_at, address_of(x), count, 0, address_of(y), 0, pieces)

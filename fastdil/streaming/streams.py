@@ -10,8 +10,9 @@ from fastdil import plans
 from fastdil.algorithms import chains
 from fastdil.dispatch import choose, parse_method, parse_threads
 from fastdil.errors import bad_type, bad_value
+from fastdil.kernels.stream import PIECE
 from fastdil.problem import ConvSpec, Problem, as_dtype, as_int, result_dtypes
-from fastdil.streaming.steps import PIECE, Steps
+from fastdil.streaming.steps import ENGINE_LEAST, Steps
 
 #: Length of signal for which the method is chosen.
 _TYPICAL_LENGTH = 512
@@ -146,7 +147,9 @@ class Stream:
     def __reduce__(self):
         # The compiled part is told addresses, so a copy builds its own.
         state = self.state if self._batch is not None else None
-        arguments = (self._w, self._bias, *self._arguments, self.dtype, self.method, self._batch_given, self._threads)
+        # In the stream's own dtype, where float16 is computed in float32: the copy would take that for its dtype.
+        given = (array if array is None else array.astype(self.dtype, copy=False) for array in (self._w, self._bias))
+        arguments = (*given, *self._arguments, self.dtype, self.method, self._batch_given, self._threads)
         return _rebuilt, (*arguments, state)
 
     def reset(self) -> None:
@@ -176,22 +179,20 @@ class Stream:
         """
         if self._batch is None:
             return np.zeros((self.in_channels, self.history), self.dtype)
-        past = self._past().astype(self.dtype, order="C")
+        past = np.empty((len(self._ring), self.in_channels, self.history), self.dtype)
+        self._copy_past(past)
         return past[0] if self._batch == -1 else past
 
     @state.setter
     def state(self, value: Any) -> None:
         self.restore(self.checked_state(value))
 
-    def _past(self) -> np.ndarray:
-        """The history in order of time, ``(N, C, history)``: a view or a copy."""
-        length, position = self._ring.shape[1], self._at()
-        first = position - self.history
-        if first >= 0:
-            part = self._ring[:, first:position]
-        else:
-            part = np.concatenate((self._ring[:, length + first :], self._ring[:, :position]), axis=1)
-        return part.transpose(0, 2, 1)
+    def _copy_past(self, target: np.ndarray) -> None:
+        """Write the history, in order of time, to an array ``(N, C, history)``."""
+        ring, position = self._ring.transpose(0, 2, 1), self._at()
+        old = max(self.history - position, 0)  # samples that stand at the end of the ring
+        target[:, :, :old] = ring[:, :, ring.shape[2] - old :]
+        target[:, :, old:] = ring[:, :, position - self.history + old : position]
 
     def checked_state(self, value: Any) -> np.ndarray:
         """`value` as a state that fits, for `restore`; raises what assigning `state` raises."""
@@ -255,18 +256,24 @@ class Stream:
         if out is not None and not is_direct:
             plans.check_out(out, shape, self.dtype, (given,))
             is_direct = out.dtype == self._compute and out.dtype.isnative and out.flags.aligned
-        y: np.ndarray = out if out is not None and is_direct else np.empty(shape, self._compute)
-        if batch != self._batch:
-            self._open(batch)
-        if y.size or x.size:
-            self._advance(x, y, count)
-        if is_direct or (out is None and self.dtype == self._compute):
+        if is_direct and out is not None:
+            self._advance(x, out, batch)
+            return out
+        y = self.advance(x, batch)
+        if out is None:
+            return y
+        out[...] = y
+        return out
+
+    def advance(self, x: np.ndarray, batch: int) -> np.ndarray:
+        """`process` without a check: `x` is what `converted` returned, `batch` what `check_chunk` returned for it."""
+        shape = (self.out_channels, x.shape[1]) if batch == -1 else (batch, self.out_channels, x.shape[2])
+        y = np.empty(shape, self._compute)
+        self._advance(x, y, batch)
+        if self.dtype is self._compute:
             return y
         with np.errstate(over="ignore"):  # float16: beyond its range is inf, as everywhere in NumPy
-            if out is None:
-                return y.astype(self.dtype)
-            out[...] = y
-        return out
+            return y.astype(self.dtype)
 
     def converted(self, array: np.ndarray, name: str = "chunk") -> np.ndarray:
         """`array` in the dtype of computation, as kernels can read it."""
@@ -293,9 +300,13 @@ class Stream:
             shown = (names.get(number, f"batches of {number}") for number in (batch, self._batch))
             raise bad_value("chunk", next(shown), f"{next(shown)}, as {self} has begun with")
 
-    def _advance(self, x: np.ndarray, y: np.ndarray, count: int) -> None:
-        steps = self._steps
-        if steps is None or steps.prefers_engine(count, abs(self._batch or 0), self.history):
+    def _advance(self, x: np.ndarray, y: np.ndarray, batch: int) -> None:
+        if batch != self._batch:
+            self._open(batch)
+        steps, count = self._steps, x.shape[-1]
+        if not (y.size or x.size):
+            return
+        if steps is None or (count >= ENGINE_LEAST and steps.prefers_engine(count, abs(batch), self.history)):
             self._run_engine(x, y, count)
             return
         if self._strides != (x.strides, y.strides):
@@ -311,7 +322,8 @@ class Stream:
         if self._work.size < size:
             self._work = np.empty(size, self._compute)
         work = self._work[:size].reshape(shape)
-        work[:, :, : self.history], work[:, :, self.history :] = self._past(), batched
+        self._copy_past(work[:, :, : self.history])
+        work[:, :, self.history :] = batched
         if result.size:
             self._plan(work, out=result)
         self._ring[:, : self.history] = work[:, :, count:].transpose(0, 2, 1)

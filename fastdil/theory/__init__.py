@@ -25,7 +25,8 @@ _HOME = {
         ("checkerboard_frequency", "checkerboard_period", "input_read_fraction", "phase_sequence"), "phases"
     ),
     **dict.fromkeys(("Comparison", "compare"), "comparison"),
-    **dict.fromkeys(("Cost", "LayerCost", "cost", "valid_tap_fraction"), "costs"),
+    **dict.fromkeys(("Cost", "LayerCost", "cost"), "costs"),
+    "valid_tap_fraction": "taps",
     **dict.fromkeys(("Schedule", "design_schedule", "repair_schedule"), "schedules"),
     **dict.fromkeys(("Influence", "effective_receptive_field", "erf_std", "measured_influence"), "influence"),
     **dict.fromkeys(("KnownModel", "known_model", "known_models"), "models"),
@@ -51,7 +52,7 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from fastdil.theory.comparison import Comparison, compare
-    from fastdil.theory.costs import Cost, LayerCost, cost, valid_tap_fraction
+    from fastdil.theory.costs import Cost, LayerCost, cost
     from fastdil.theory.geometry import effective_kernel_size, output_size, tap_positions
     from fastdil.theory.graphs import Node, receptive_field_graph
     from fastdil.theory.gridding import Coverage, coverage, gridding_gcd, hdc_check, is_hole_free, is_uniform
@@ -70,3 +71,4 @@ if TYPE_CHECKING:
     )
     from fastdil.theory.receptive import ReceptiveField, receptive_field, receptive_fields
     from fastdil.theory.schedules import Schedule, design_schedule, repair_schedule
+    from fastdil.theory.taps import valid_tap_fraction

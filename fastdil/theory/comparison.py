@@ -6,18 +6,19 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from fastdil.theory.costs import Cost, aligned, cost, is_graph, shape_text
-from fastdil.theory.graphs import receptive_field_graph
-from fastdil.theory.gridding import coverage
+from fastdil.theory.costs import Cost, cost
+from fastdil.theory.graphs import is_graph, receptive_field_graph
+from fastdil.theory.gridding import Coverage, coverage, graph_coverage
 from fastdil.theory.layers import AnyLayer, Layer, Transposed, parse_layers, stack_axes
-from fastdil.theory.receptive import receptive_field
+from fastdil.theory.receptive import ReceptiveField, receptive_field
+from fastdil.theory.tables import aligned, shape_text
 
 
 class Side(NamedTuple):
-    """One design of a comparison: its field (`ReceptiveField`), `Coverage` (None for a graph) and `Cost`."""
+    """One design of a comparison: what it sees, how it covers that on all spatial axes, what it costs."""
 
-    receptive_field: Any
-    coverage: Any
+    receptive_field: ReceptiveField
+    coverage: Coverage
     cost: Cost
 
 
@@ -51,8 +52,8 @@ class Comparison(NamedTuple):
             both("activation bytes", lambda side: side.cost.activation_bytes),
             both("peak bytes", lambda side: side.cost.peak_bytes),
             both("state bytes", lambda side: side.cost.state_bytes),
-            both("coverage", lambda side: side.coverage and side.coverage.fraction),
-            both("path count cv", lambda side: side.coverage and side.coverage.cv),
+            both("coverage", lambda side: side.coverage.fraction),
+            both("path count cv", lambda side: side.coverage.cv),
         ]
         if any(side.cost.seconds is not None for side in sides):
             table.append(both("seconds", lambda side: side.cost.seconds))
@@ -68,7 +69,8 @@ class Comparison(NamedTuple):
 
 def _side(design: Any, shape: Sequence[int], options: dict[str, Any]) -> Side:
     if is_graph(design):
-        return Side(receptive_field_graph(design), None, cost(design, shape, **options))
+        found = cost(design, shape, **options)
+        return Side(receptive_field_graph(design), graph_coverage(design, rank=len(found.output_shape) - 1), found)
     stack = parse_layers(design)
     found = cost(stack, shape, **options)
     return Side(receptive_field(stack), coverage(spread_stack(stack, len(found.output_shape) - 1)), found)
@@ -107,7 +109,7 @@ def compare(a: Any, b: Any, input_shape: Sequence[int], **options: Any) -> Compa
     Returns
     -------
     Comparison
-        ``str()`` prints a table. The coverage counts all spatial axes together; it is None for a graph.
+        ``str()`` prints a table. The coverage counts all spatial axes together.
 
     Raises
     ------

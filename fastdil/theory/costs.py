@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from fractions import Fraction
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastdil.errors import bad_type, bad_value
 from fastdil.problem import as_dtype, as_int
-from fastdil.theory.geometry import layer_beside
-from fastdil.theory.graphs import INPUT, JOINS, Node, graph_steps
+from fastdil.theory.graphs import INPUT, JOINS, graph_steps, is_graph
 from fastdil.theory.layers import (
     AnyLayer,
-    AxisLayer,
     Layer,
     Pool,
-    Sizes,
     Transposed,
     Upsample,
+    as_flag,
+    is_series,
     parse_layers,
-    per_axis_result,
     stack_axes,
 )
+from fastdil.theory.tables import aligned, shape_text
+from fastdil.theory.taps import taps_inside
 
 Shape = tuple[int, ...]
 
@@ -112,66 +111,6 @@ class Cost(NamedTuple):
 # ---------------------------------------------------------------------------------------------------------
 
 
-def _taps_inside(axis: AxisLayer, n: int) -> tuple[int, int]:
-    """(useful, all) pairs of output and tap on one axis of `n` samples."""
-    out = axis.output_size(n)
-    lo = axis.pair(n)[0]
-    # A transposed layer is a convolution from its output to its input: there the crop takes the part of the padding.
-    walked, other = (n, out) if axis.transposed else (out, n)
-    useful = 0
-    for tap in range(axis.kernel):
-        first = lo - tap * axis.dilation  # position number i reads or writes sample i * s - first
-        start = max(-(-first // axis.stride), 0)
-        stop = min((first + other - 1) // axis.stride + 1, walked)
-        useful += max(stop - start, 0)
-    return useful, walked * axis.kernel
-
-
-def valid_tap_fraction(
-    n: Sizes, kernel_size: Sizes, dilation: Sizes = 1, stride: Sizes = 1, padding: Any = 0
-) -> Fraction | tuple[Fraction, ...]:
-    """Share of a layer's taps that fall on the input rather than on padding, over all its outputs.
-
-    Parameters
-    ----------
-    n : int or tuple of int
-        Input samples, at least 0; one number for all axes or one per axis.
-    kernel_size, dilation, stride : int or tuple of int
-        At least 1.
-    padding : int, tuple or str
-        As in `fastdil.conv`.
-
-    Returns
-    -------
-    Fraction or tuple of Fraction
-        Per axis; the share over several axes is the product. 1 where there is no output.
-
-    Raises
-    ------
-    ValueError
-        If the effective kernel is longer than the padded input.
-
-    Notes
-    -----
-    With k = 3 and padding "same", ``n + 2 max(0, n - d)`` of the 3 n taps are inside. Chen et al., "Rethinking atrous
-    convolution for semantic image segmentation", 2017, section 3.3, show how few weights remain valid as rates grow.
-
-    Examples
-    --------
-    On 33 x 33 pixels, the rates of a pyramid:
-
-    >>> for d in (6, 12, 18):
-    ...     share = valid_tap_fraction(33, 3, d, padding="same")
-    ...     print(d, share, f"{float(share**2):.1%}")
-    6 29/33 77.2%
-    12 25/33 57.4%
-    18 7/11 40.5%
-    """
-    pairs, as_tuple = layer_beside("n", n, Layer(kernel_size, dilation, stride, padding))
-    counts = [_taps_inside(axis, size) for axis, size in pairs]
-    return per_axis_result([Fraction(useful, total) if total else Fraction(1) for useful, total in counts], as_tuple)
-
-
 def _channels(name: str, layer: AnyLayer, channels: int) -> tuple[int, int]:
     """(channels out, groups), after a check against the channels that come in."""
     if isinstance(layer, Pool | Upsample):
@@ -190,7 +129,7 @@ def _layer_cost(name: str, layer: AnyLayer, shape: Shape, options: _Options) -> 
     (axes,) = zip(*stack_axes([layer], len(shape) - 1), strict=True)
     try:
         size = tuple(axis.output_size(n) for axis, n in zip(axes, shape[1:], strict=True))
-        taps = [_taps_inside(axis, n) for axis, n in zip(axes, shape[1:], strict=True)]
+        taps = [taps_inside(axis, n) for axis, n in zip(axes, shape[1:], strict=True)]
     except ValueError as error:
         raise ValueError(f"{label}: {error}") from None
     parameters = macs = useful = 0
@@ -248,19 +187,8 @@ def _measured(layer: AnyLayer, shape: Shape, out: int, options: _Options) -> flo
 # ---------------------------------------------------------------------------------------------------------
 
 
-def is_graph(design: Any) -> bool:
-    """True for nodes of a graph, as `receptive_field_graph` takes them, rather than a stack."""
-    if isinstance(design, Mapping):
-        return True
-    return (
-        isinstance(design, Sequence)
-        and not isinstance(design, str)
-        and any(type(row) in (tuple, Node) for row in design)
-    )
-
-
 def _parse_shape(input_shape: Sequence[int]) -> Shape:
-    if isinstance(input_shape, str) or not isinstance(input_shape, Iterable):
+    if not is_series(input_shape):
         raise bad_type("input_shape", input_shape, "(C, *spatial)")
     shape = tuple(as_int("input_shape", n, 0) for n in input_shape)
     if len(shape) < 2 or shape[0] < 1:
@@ -314,7 +242,7 @@ def cost(
     18432 301989888
     """
     shape = _parse_shape(input_shape)
-    options = _Options(bool(bias), as_dtype(dtype), bool(measure))
+    options = _Options(as_flag("bias", bias), as_dtype(dtype), as_flag("measure", measure))
     steps = _single_steps(layers)
     walked = _Walk(shape, options.itemsize)
     last_use = {source: number for number, step in enumerate(steps) for source in (*step.inputs, step.name)}
@@ -413,27 +341,10 @@ def _joined_shape(name: str, shapes: Sequence[Shape], kind: str) -> Shape:
     return shapes[0] if kind == "add" else (sum(shape[0] for shape in shapes), *shapes[0][1:])
 
 
-# ---------------------------------------------------------------------------------------------------------
-# printing
-# ---------------------------------------------------------------------------------------------------------
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of text as columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
-    return "\n".join(line.rstrip() for line in lines)
-
-
 def _row(row: LayerCost) -> tuple[str, ...]:
     amounts = (f"{row.parameters:,}", f"{row.macs:,}", _share(row))
     memory = (f"{row.activation_bytes:,} B", f"{row.state_bytes:,} B", _time(row.seconds))
     return (row.name, shape_text(row.output_shape), *amounts, *memory)
-
-
-def shape_text(shape: Shape) -> str:
-    """``2 x 3 x 4``."""
-    return " x ".join(map(str, shape))
 
 
 def _share(row: LayerCost | Cost) -> str:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, cast
 from fastdil.errors import bad_type, bad_value
 from fastdil.problem import one_of
 from fastdil.theory.footprint import Footprint, Rational, Track, merged, one_output, period, step_back
-from fastdil.theory.layers import AnyLayer, AxisLayer, is_per_axis, parse_layers, stack_axes
+from fastdil.theory.layers import AnyLayer, AxisLayer, is_per_axis, is_series, parse_layers, stack_axes
 from fastdil.theory.receptive import ReceptiveField, joined, phased_field
 
 #: The name of the graph's input.
@@ -39,7 +39,7 @@ class Node(NamedTuple):
     inputs: str | Sequence[str] | None = None
 
 
-class _Step(NamedTuple):
+class Step(NamedTuple):
     """A node as the analysis walks it: its inputs are joined, then its layers follow."""
 
     name: str
@@ -105,7 +105,11 @@ def receptive_field_graph(
     ValueError: nodes['sum']=('a', 'b'): expected branches aligned at the centre, but 'a' has it at 0 and 'b' at 1/2
     """
     one_of("align", align, ("auto", *ANCHORS, "none"))
-    steps = graph_steps(nodes, output)
+    return receptive_field_steps(graph_steps(nodes, output), align)
+
+
+def receptive_field_steps(steps: Sequence[Step], align: str = "auto") -> ReceptiveField:
+    """`receptive_field_graph` of a graph that has been read."""
     stack = tuple(layer for step in steps for layer in step.layers)
     axes = stack_axes(stack) if stack else [[]]
     anchor = _anchor(align, axes)
@@ -122,17 +126,28 @@ def receptive_field_graph(
 # ---------------------------------------------------------------------------------------------------------
 
 
-def graph_steps(nodes: Any, output: str | None = None) -> list[_Step]:
+def is_graph(design: Any) -> bool:
+    """True for nodes of a graph, as `receptive_field_graph` takes them, rather than a stack."""
+    if isinstance(design, Mapping):
+        return True
+    return (
+        isinstance(design, Sequence)
+        and not isinstance(design, str)
+        and any(type(row) in (tuple, Node) for row in design)
+    )
+
+
+def graph_steps(nodes: Any, output: str | None = None) -> list[Step]:
     """The nodes that `output` depends on as steps ``(name, layers, inputs)``, each behind those it reads."""
     return _used(_sorted(_parse(nodes)), output)
 
 
-def _parse(nodes: Any) -> dict[str, _Step]:
+def _parse(nodes: Any) -> dict[str, Step]:
     expected = "a mapping {name: (layer, inputs)} or a sequence of Node(name, layer, inputs)"
-    if isinstance(nodes, str) or not isinstance(nodes, Iterable):
+    if not isinstance(nodes, Mapping) and not is_series(nodes):
         raise bad_type("nodes", nodes, expected)
     rows = [(name, *_fields(name, row)) for name, row in nodes.items()] if isinstance(nodes, Mapping) else list(nodes)
-    steps: dict[str, _Step] = {}
+    steps: dict[str, Step] = {}
     before = INPUT
     for row in rows:
         if not isinstance(row, tuple) or not 2 <= len(row) <= 3:
@@ -155,7 +170,7 @@ def _fields(name: object, row: object) -> tuple:
     return tuple(row)
 
 
-def _step(node: Node, before: str) -> _Step:
+def _step(node: Node, before: str) -> Step:
     label = f"nodes[{node.name!r}]"
     if node.layer is None or (isinstance(node.layer, str) and node.layer in JOINS):
         layers: tuple[AnyLayer, ...] = ()
@@ -164,17 +179,17 @@ def _step(node: Node, before: str) -> _Step:
     else:
         layers = parse_layers([node.layer] if isinstance(node.layer, AnyLayer) else node.layer)
     inputs = before if node.inputs is None else node.inputs
-    if not isinstance(inputs, Iterable):
+    if not isinstance(inputs, str) and not is_series(inputs):
         raise bad_type(label, inputs, "the name of a node, or several")
     names = (inputs,) if isinstance(inputs, str) else tuple(inputs)
     if not names or not all(isinstance(name, str) for name in names):
         raise bad_value(label, inputs, "the names of the nodes it reads, at least one")
     if len(names) > 1 and (node.layer is None or layers):
         raise bad_value(label, names, "one input; 'add' or 'concat' joins several")
-    return _Step(node.name, layers, names)
+    return Step(node.name, layers, names)
 
 
-def _sorted(steps: dict[str, _Step]) -> dict[str, _Step]:
+def _sorted(steps: dict[str, Step]) -> dict[str, Step]:
     """The steps, each behind those it reads."""
     for step in steps.values():
         for name in step.inputs:
@@ -187,7 +202,7 @@ def _sorted(steps: dict[str, _Step]) -> dict[str, _Step]:
         raise bad_value("nodes", tuple(error.args[1]), "a graph without circles") from None
 
 
-def _used(steps: dict[str, _Step], output: str | None) -> list[_Step]:
+def _used(steps: dict[str, Step], output: str | None) -> list[Step]:
     """The steps that the output depends on, in order, the output last."""
     if output is None:
         read = {name for step in steps.values() for name in step.inputs}
@@ -195,7 +210,7 @@ def _used(steps: dict[str, _Step], output: str | None) -> list[_Step]:
         if len(ends) != 1:
             raise bad_value("output", output, f"one of the {len(ends)} nodes that nothing reads: {', '.join(ends)}")
         output = ends[0]
-    elif output not in steps:
+    elif not isinstance(output, str) or output not in steps:
         raise bad_value("output", output, "the name of a node")
     needed = {output}
     for name in reversed(list(steps)):
@@ -223,7 +238,7 @@ def _side(layer: AxisLayer) -> str:
 # ---------------------------------------------------------------------------------------------------------
 
 
-def _axis_field(steps: Sequence[_Step], layers: dict[str, list[AxisLayer]], anchor: str) -> ReceptiveField:
+def _axis_field(steps: Sequence[Step], layers: dict[str, list[AxisLayer]], anchor: str) -> ReceptiveField:
     tracks = {INPUT: Track()}
     strides: list[Rational] = [1]
     for step in steps:
@@ -239,7 +254,7 @@ def _axis_field(steps: Sequence[_Step], layers: dict[str, list[AxisLayer]], anch
     return phased_field([_footprint(steps, layers, output) for output in phases], track)
 
 
-def _junction(step: _Step, branches: Sequence[tuple[str, Track]], anchor: str) -> Track:
+def _junction(step: Step, branches: Sequence[tuple[str, Track]], anchor: str) -> Track:
     """The hull of the branches that meet in a node, if they are aligned."""
     label = f"nodes[{step.name!r}]"
     (name, reference), *others = branches
@@ -275,7 +290,7 @@ def _point(track: Track, anchor: str) -> Rational:
     return Fraction(2 * cast(Rational, track.first) + ANCHORS[anchor] * track.width, 2)
 
 
-def _footprint(steps: Sequence[_Step], layers: dict[str, list[AxisLayer]], output: int) -> Footprint:
+def _footprint(steps: Sequence[Step], layers: dict[str, list[AxisLayer]], output: int) -> Footprint:
     """What one output reads of the graph's input, all paths together."""
     waiting: dict[str, list[Footprint]] = {steps[-1].name: [one_output(output)]}
     for step in reversed(steps):

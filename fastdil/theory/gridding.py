@@ -9,11 +9,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastdil.errors import bad_type, bad_value
 from fastdil.problem import as_int
+from fastdil.theory.combs import combs, shares, support
 from fastdil.theory.footprint import Footprint, has_phases, stack_footprint, stack_period
-from fastdil.theory.layers import AnyLayer, AxisLayer, is_per_axis, parse_layers, per_axis_result, stack_axes
-from fastdil.theory.paths import axis_counts, axis_profile, axis_support, check_size, combs, count_dtype
+from fastdil.theory.graph_paths import graph_paths
+from fastdil.theory.graphs import is_graph
+from fastdil.theory.layers import (
+    AnyLayer,
+    AxisLayer,
+    is_per_axis,
+    parse_dilations,
+    parse_layers,
+    per_axis_result,
+    stack_axes,
+)
+from fastdil.theory.paths import axis_counts, check_size, count_dtype
 
 
 class Coverage(NamedTuple):
@@ -104,19 +114,42 @@ def _cover(axis: Sequence[AxisLayer], output: int) -> _Axis:
         counts = axis_counts(axis, output)
         return _summary(counts, counts > 0, _gcd(axis))
     # Exact counts of deep stacks are long integers; their shares do in floating point, but may vanish at the rim.
-    share = axis_profile(axis)
-    return _summary(share, np.ones(len(share), bool) if _hole_free(axis) else axis_support(axis), _gcd(axis))
+    found = combs(axis)
+    share = shares(found)
+    return _summary(share, np.ones(len(share), bool) if _hole_free(axis) else support(found), _gcd(axis))
 
 
-def _summary(counts: np.ndarray, support: np.ndarray, gcd: int) -> _Axis:
-    size, seen = len(counts), int(np.count_nonzero(support))
-    holes = tuple(np.flatnonzero(~support.astype(bool)).tolist())
-    if size == 0 or (counts == counts[0]).all():
-        return _Axis(size, seen, holes, gcd, 0.0, math.log(max(size, 1)))
+def _summary(counts: np.ndarray, read: np.ndarray, gcd: int) -> _Axis:
+    size, seen = len(counts), int(np.count_nonzero(read))
+    holes = tuple(np.flatnonzero(~read).tolist())
+    return _Axis(size, seen, holes, gcd, *_evenness(counts))
+
+
+def _evenness(counts: np.ndarray) -> tuple[float, float]:
+    """(variance over the squared mean, entropy in nats) of counts or shares."""
+    if counts.size == 0 or (counts == counts.flat[0]).all():
+        return 0.0, math.log(max(counts.size, 1))
     share = (counts / counts.sum()).astype(float)
-    spread = float(np.mean(np.square(share * size - 1)))
     present = share[share > 0]
-    return _Axis(size, seen, holes, gcd, spread, float(-(present * np.log(present)).sum()))
+    return float(np.mean(np.square(share * counts.size - 1))), float(-(present * np.log(present)).sum())
+
+
+def graph_coverage(nodes: Any, output: int = 0, rank: int | None = None) -> Coverage:
+    """`coverage` of a graph; numbers for all axes stand for `rank` of them."""
+    paths = graph_paths(nodes, output, rank)
+    read, axes = paths.support, range(paths.support.ndim)
+    rows = [np.asarray(read.any(axis=tuple(k for k in axes if k != axis))) for axis in axes]
+    seen = [np.flatnonzero(row) for row in rows]
+    variance, entropy = _evenness(paths.amounts)
+    return Coverage(
+        size=per_axis_result([len(row) for row in rows], paths.is_per_axis),
+        seen=per_axis_result([len(at) for at in seen], paths.is_per_axis),
+        fraction=Fraction(int(np.count_nonzero(read)), read.size) if read.size else Fraction(1),
+        holes=per_axis_result([tuple(np.flatnonzero(~row).tolist()) for row in rows], paths.is_per_axis),
+        gcd=per_axis_result([math.gcd(*np.diff(at).tolist()) or 1 for at in seen], paths.is_per_axis),
+        cv=math.sqrt(variance),
+        entropy_ratio=entropy / math.log(read.size) if read.size > 1 else 1.0,
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -124,13 +157,13 @@ def _summary(counts: np.ndarray, support: np.ndarray, gcd: int) -> _Axis:
 # ---------------------------------------------------------------------------------------------------------
 
 
-def coverage(layers: Iterable[AnyLayer], output: int = 0) -> Coverage:
-    """What a stack sees of its receptive field, and how evenly.
+def coverage(layers: Any, output: int = 0) -> Coverage:
+    """What a stack or a graph sees of its receptive field, and how evenly.
 
     Parameters
     ----------
-    layers : iterable of Layer, Pool, Transposed or Upsample
-        First layer first, at least one.
+    layers : iterable of Layer, Pool, Transposed or Upsample; or nodes
+        First layer first, at least one; or a graph as in `receptive_field_graph`.
     output : int
         Which output, on every axis; it matters only behind a transposed layer.
 
@@ -149,6 +182,9 @@ def coverage(layers: Iterable[AnyLayer], output: int = 0) -> Coverage:
     That a stack with a common factor g of its dilations "sees 1/g of the data" is the limit of a wide field in 1-D.
     Exactly, at most ``(R - 1) / g + 1`` of R positions are seen per axis, and the product of that over the axes.
 
+    A graph's branches add up, so what it sees in two dimensions need not be a product of axes. Per axis, the rows that
+    are seen at all are counted then; `fraction`, `cv` and `entropy_ratio` are about the positions.
+
     Examples
     --------
     Dilations 2 and 4 miss every odd position: 7 of 13 are seen, in two dimensions 49 of 169.
@@ -159,9 +195,18 @@ def coverage(layers: Iterable[AnyLayer], output: int = 0) -> Coverage:
     (7, 13, (1, 3, 5, 7, 9, 11), 2)
     >>> coverage([Layer((3, 3), dilation=2), Layer((3, 3), dilation=4)]).fraction
     Fraction(49, 169)
+
+    The branches of a pyramid, rates 6, 12 and 18 beside 1 x 1, see 25 of 37 x 37 pixels:
+
+    >>> branches = {f"d{d}": (Layer((3, 3), d, padding="same"), "input") for d in (6, 12, 18)}
+    >>> pyramid = {**branches, "all": ("concat", [*branches, "input"])}
+    >>> coverage(pyramid).fraction == Fraction(25, 37**2)
+    True
     """
-    stack = parse_layers(layers)
     at = as_int("output", output, 0)
+    if is_graph(layers):
+        return graph_coverage(layers, at)
+    stack = parse_layers(layers)
     axes = stack_axes(stack)
     check_size(stack, axes)
     found = [_cover(axis, at) for axis in axes]
@@ -296,11 +341,7 @@ def hdc_check(dilations: Iterable[int], kernel_size: int) -> tuple[bool, int]:
     >>> hdc_check([1, 2, 5], 3), hdc_check([1, 2, 9], 3), hdc_check([2, 2, 2], 3)
     ((True, 2), (False, 5), (True, 2))
     """
-    if isinstance(dilations, str) or not isinstance(dilations, Iterable):
-        raise bad_type("dilations", dilations, "a sequence of integers >= 1")
-    rates = [as_int("dilations", rate, 1) for rate in dilations]
-    if not rates:
-        raise bad_value("dilations", dilations, "at least one dilation")
+    rates = parse_dilations(dilations)
     size = as_int("kernel_size", kernel_size, 1)
     gap = rates[-1]
     for rate in reversed(rates[1:-1]):

@@ -5,14 +5,26 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Sequence
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastdil.errors import bad_type, bad_value
+from fastdil.problem import as_int
+from fastdil.theory.combs import combs, shares
 from fastdil.theory.footprint import has_phases
-from fastdil.theory.layers import AnyLayer, AxisLayer, Layer, is_per_axis, parse_layers, per_axis_result, stack_axes
-from fastdil.theory.paths import axis_counts, axis_profile, check_size, combs
+from fastdil.theory.layers import (
+    AnyLayer,
+    AxisLayer,
+    Layer,
+    is_per_axis,
+    is_series,
+    parse_layers,
+    per_axis_result,
+    stack_axes,
+)
+from fastdil.theory.paths import axis_counts, check_size
 
 #: Share of the strongest influence above which a position counts: 1 - 95.45 % (Luo et al., section 3).
 THRESHOLD = 0.0455
@@ -43,7 +55,9 @@ def _std(axis: Sequence[AxisLayer]) -> float:
         if not len(counts):
             return 0.0
         return _spread((counts / counts.sum()).astype(float))
-    return math.sqrt(sum(dilation**2 * (kernel**2 - 1) for kernel, dilation in combs(axis)) / 12)
+    twelvefold = sum(dilation**2 * (kernel**2 - 1) for kernel, dilation in combs(axis))
+    bits = max(twelvefold.bit_length() - 1000, 0) // 2  # strides of deep stacks exceed floating point when squared
+    return math.ldexp(math.sqrt((twelvefold >> 2 * bits) / 12), bits)
 
 
 def _spread(share: np.ndarray) -> float:
@@ -121,6 +135,8 @@ def effective_receptive_field(layers: Iterable[AnyLayer], *, threshold: float = 
     (41, 19, 3.651)
     """
     stack = parse_layers(layers)
+    if isinstance(threshold, bool) or not isinstance(threshold, Real):
+        raise bad_type("threshold", threshold, "a number in [0, 1)")
     if not 0 <= threshold < 1:
         raise bad_value("threshold", threshold, "a number in [0, 1)")
     axes = stack_axes(stack)
@@ -137,7 +153,7 @@ def effective_receptive_field(layers: Iterable[AnyLayer], *, threshold: float = 
 
 def _profile(axis: Sequence[AxisLayer]) -> np.ndarray:
     if not has_phases(axis):
-        return axis_profile(axis)
+        return shares(combs(axis))
     counts = axis_counts(axis)
     return (counts / counts.sum()).astype(float) if len(counts) else np.zeros(0)
 
@@ -171,8 +187,7 @@ def measured_influence(
     Notes
     -----
     Luo et al. 2016, section 3. The stack is linear here: activations scale paths and change no position. Time grows
-    with
-    the field times the taps; dense tensors are used in every layer.
+    with the field times the taps; dense tensors are used in every layer.
 
     Examples
     --------
@@ -183,7 +198,7 @@ def measured_influence(
     array([[1., 1., 2., 1., 2., 1., 1.]])
     """
     stack = parse_layers(layers)
-    if isinstance(weights, str) or not isinstance(weights, Iterable):
+    if not is_series(weights):
         raise bad_type("weights", weights, "one array per layer")
     arrays = [np.asarray(w) for w in weights]
     if len(arrays) != len(stack):
@@ -198,9 +213,10 @@ def measured_influence(
     last = arrays[-1].shape[0]
     impulse = np.ones(last) if output_channel is None else np.zeros(last)
     if output_channel is not None:
-        if isinstance(output_channel, bool) or output_channel not in range(last):
+        channel = as_int("output_channel", output_channel, 0)
+        if channel >= last:
             raise bad_value("output_channel", output_channel, f"None or a channel below {last}")
-        impulse[output_channel] = 1
+        impulse[channel] = 1
     gradient = impulse.reshape(last, *(1,) * rank)
     for layer, w, axes in zip(reversed(stack), reversed(arrays), reversed(columns), strict=True):
         gradient = _pushed_back(gradient, w, axes, _groups(layer))

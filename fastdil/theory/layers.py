@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
+
+import numpy as np
 
 from fastdil.errors import bad_type, bad_value
 from fastdil.problem import Pair, as_int, named_pair, parse_padding
@@ -113,28 +115,44 @@ class _Window:
         return self.rank is not None and not (only_pair and isinstance(self.padding[0], tuple))
 
     def axes(self, rank: int) -> tuple[AxisLayer, ...]:
-        """The layer on each of `rank` axes."""
+        """The layer on each of `rank` axes; kept, for deep stacks repeat their layers."""
+        kept = self.__dict__.get("_kept_axes", ())
+        if len(kept) != rank:
+            kept = self.__dict__["_kept_axes"] = tuple(self._make_axes(rank))
+        return kept
+
+    def _make_axes(self, rank: int) -> Iterable[AxisLayer]:
         padding = parse_padding(self.padding, rank)
         pads: Sequence[str | Pair] = (padding,) * rank if isinstance(padding, str) else padding
-        return tuple(
-            AxisLayer(k, d, s, p, self.transposed)
-            for k, d, s, p in zip(
-                spread(self.kernel_size, rank),
-                spread(self.dilation, rank),
-                spread(self.stride, rank),
-                pads,
-                strict=True,
-            )
-        )
+        kernels, dilations, strides = (spread(n, rank) for n in (self.kernel_size, self.dilation, self.stride))
+        rows = zip(kernels, dilations, strides, pads, strict=True)
+        return (AxisLayer(k, d, s, p, self.transposed) for k, d, s, p in rows)
 
     def _normalise(self, *names: str) -> None:
         """Validate the fields `names`; make them hashable: ints, tuples of ints, a word."""
         for name in names:
             object.__setattr__(self, name, parse_sizes(name, getattr(self, name)))
-        if not isinstance(self.padding, str) and isinstance(self.padding, Iterable):
-            entries = tuple(tuple(e) if isinstance(e, Iterable) else e for e in self.padding)
-            object.__setattr__(self, "padding", entries)
+        if not isinstance(self.padding, str):
+            object.__setattr__(self, "padding", _plain_padding(self.padding))
         parse_padding(self.padding, self.rank or 1)
+
+
+def _plain_padding(padding: object) -> Any:
+    """`padding` in ints and tuples of them, wherever it is made of integers."""
+    if is_series(padding):
+        return tuple(map(_plain_padding, cast(Iterable, padding)))
+    if isinstance(padding, Iterable) and not isinstance(padding, np.ndarray):
+        raise bad_type("padding", padding, "an integer, one per axis, one (lo, hi) pair per axis, or a name")
+    return as_int("padding", padding)
+
+
+def is_series(value: object) -> bool:
+    """True for values in an order: not for text, sets and mappings, nor for a number that NumPy wraps in an array."""
+    return (
+        isinstance(value, Iterable)
+        and not isinstance(value, str | bytes | bytearray | Set | Mapping)
+        and getattr(value, "ndim", 1) > 0
+    )
 
 
 def _words(ranks: dict[str, int]) -> str:
@@ -148,8 +166,8 @@ def spread(value: T | tuple[T, ...], rank: int) -> tuple[T, ...]:
 
 def parse_sizes(name: str, value: object, least: int = 1) -> Sizes:
     """`value` as an int >= `least`, or a tuple of them, one per axis."""
-    if isinstance(value, Iterable) and not isinstance(value, str):
-        entries = tuple(as_int(name, entry, least) for entry in value)
+    if is_series(value):
+        entries = tuple(as_int(name, entry, least) for entry in cast(Iterable, value))
         if not entries:
             raise bad_value(name, value, "an integer, or one per spatial axis")
         return entries
@@ -322,10 +340,27 @@ def _check_channels(layer: Layer | Transposed) -> None:
 # ---------------------------------------------------------------------------------------------------------
 
 
+def parse_dilations(dilations: object) -> list[int]:
+    """Dilations of a stack, at least one."""
+    if not is_series(dilations):
+        raise bad_type("dilations", dilations, "a sequence of integers >= 1")
+    rates = [as_int("dilations", rate, 1) for rate in cast(Iterable, dilations)]
+    if not rates:
+        raise bad_value("dilations", dilations, "at least one dilation")
+    return rates
+
+
+def as_flag(name: str, value: object) -> bool:
+    """`value` as a bool."""
+    if not isinstance(value, bool | np.bool_):
+        raise bad_type(name, value, "True or False")
+    return bool(value)
+
+
 def parse_layers(layers: Iterable[AnyLayer]) -> tuple[AnyLayer, ...]:
     """A stack, first layer first: at least one layer, and nothing but layers."""
     expected = "a sequence of Layer, Pool, Transposed or Upsample"
-    if isinstance(layers, str) or not isinstance(layers, Iterable):
+    if not is_series(layers):
         raise bad_type("layers", layers, expected)
     stack = tuple(layers)
     for number, layer in enumerate(stack):

@@ -11,16 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from fastdil.errors import bad_value
+from fastdil.errors import bad_type, bad_value
 from fastdil.theory.gridding import coverage
 from fastdil.theory.influence import effective_receptive_field
-from fastdil.theory.layers import AnyLayer, AxisLayer, parse_layers, stack_axes
+from fastdil.theory.layers import AnyLayer, AxisLayer, is_series, parse_layers, stack_axes
 from fastdil.theory.paths import path_counts
 from fastdil.theory.receptive import receptive_field, receptive_fields
+from fastdil.theory.tables import shape_text
 
-BLUE, ORANGE, GREEN, BLACK = "#0072B2", "#E69F00", "#009E73", "#000000"
-#: Positions that a picture shows one by one.
-_MOST = 4096
+BLUE, ORANGE = "#0072B2", "#E69F00"
+CURVES = (BLUE, ORANGE, "#009E73", "#000000", "#CC79A7", "#56B4E9", "#D55E00")
+#: Positions that a picture shows at most, those that it shows as bars of their own, and layers of a pyramid.
+_MOST, _BARS, _LAYERS = 4096, 64, 40
 
 
 def _axes(ax: Any, width: float = 7.0, height: float = 2.6) -> Any:
@@ -44,14 +46,36 @@ def _first_axis(layers: Iterable[AnyLayer]) -> tuple[tuple[AnyLayer, ...], list[
     return stack, axis, counts.astype(float)
 
 
+def _bars(ax: Any, heights: np.ndarray, **style: Any) -> None:
+    """A bar at each position that has a height; of many positions one outline, for gaps would pass for holes."""
+    if len(heights) <= _BARS:
+        at = np.flatnonzero(heights)
+        ax.bar(at, heights[at], width=0.9, **style)
+    else:
+        ax.stairs(heights, np.arange(len(heights) + 1) - 0.5, fill=True, **style)
+
+
 def _limit(size: int) -> None:
     if size > _MOST:
         raise bad_value("layers", size, f"a receptive field of at most {_MOST} positions on an axis to draw")
 
 
+def _extent(size: int | tuple[int, ...]) -> str:
+    return shape_text(size if isinstance(size, tuple) else (size,))
+
+
 def _names(layers: Sequence[AxisLayer]) -> str:
-    text = ", ".join(f"{layer.kernel}/{layer.dilation}" for layer in layers[:10])
-    return text + (", ..." if len(layers) > 10 else "")
+    """``kernel/dilation`` of the layers, as many as fit beside a title."""
+    names = [f"{layer.kernel}/{layer.dilation}" for layer in layers]
+    shown = len(names)
+    while shown > 1 and sum(len(name) + 2 for name in names[:shown]) > 24:
+        shown -= 1
+    return ", ".join(names[:shown]) + (f", ... ({len(names)} layers)" if shown < len(names) else "")
+
+
+def _whole_ticks(axis: Any) -> None:
+    """Ticks at whole numbers only: positions, counts and layers have no others."""
+    axis.get_major_locator().set_params(integer=True)
 
 
 def plot_coverage(layers: Iterable[AnyLayer], ax: Any = None) -> Any:
@@ -85,11 +109,14 @@ def plot_coverage(layers: Iterable[AnyLayer], ax: Any = None) -> Any:
     _, axis, counts = _first_axis(layers)
     ax = _axes(ax, height=1.7)
     seen = counts > 0
-    positions = np.arange(len(counts))
-    ax.bar(positions[seen], 1, width=0.9, color=BLUE, label=f"seen: {seen.sum()}")
-    ax.bar(
-        positions[~seen], 1, width=0.9, facecolor="none", edgecolor=ORANGE, hatch="//", label=f"holes: {(~seen).sum()}"
-    )
+    _bars(ax, seen.astype(float), color=BLUE, label=f"seen: {seen.sum()}")
+    holes = np.flatnonzero(~seen)
+    style = {"facecolor": "none", "edgecolor": ORANGE, "hatch": "//", "label": f"holes: {len(holes)}"}
+    if len(seen) <= _BARS:
+        ax.bar(holes, 1, width=0.9, **style)
+    else:  # narrower than the lines of a hatch: left white, with a line in the legend
+        ax.bar(0, 0, **style)
+    _whole_ticks(ax.xaxis)
     ax.set(yticks=[], xlabel="position from the first tap [samples]")
     ax.set_title(f"Coverage, kernel/dilation {_names(axis)}")
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
@@ -113,10 +140,11 @@ def plot_paths(layers: Iterable[AnyLayer], ax: Any = None) -> Any:
     positions = np.arange(len(counts))
     middle = float(positions @ counts / counts.sum())
     ax.axvspan(middle - spread, middle + spread, color=ORANGE, alpha=0.25, label=f"std {spread:.3g} samples")
-    ax.bar(positions, counts, width=0.9, color=BLUE, label="paths")
+    _bars(ax, counts, color=BLUE, label="paths")
     ax.set(xlabel="position from the first tap [samples]", ylabel="paths to one output")
     ax.set_title(f"Path counts, kernel/dilation {_names(axis)}")
-    ax.yaxis.get_major_locator().set_params(integer=True)
+    _whole_ticks(ax.xaxis)
+    _whole_ticks(ax.yaxis)
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     return ax
 
@@ -144,10 +172,12 @@ def plot_gridding(layers: Iterable[AnyLayer], ax: Any = None) -> Any:
     counts = path_counts(stack).astype(float)
     counts = np.multiply.outer(counts, counts) if counts.ndim == 1 else counts
     ax = _axes(ax, 4.6, 3.8)
-    image = ax.imshow(np.ma.masked_equal(counts, 0), cmap="viridis", interpolation="nearest")
+    image = ax.imshow(np.ma.masked_equal(counts, 0), cmap="viridis", interpolation="nearest", vmin=0)
     bar = ax.figure.colorbar(image, ax=ax, label="paths to one output")
     bar.locator.set_params(integer=True)
     bar.update_ticks()
+    _whole_ticks(ax.xaxis)
+    _whole_ticks(ax.yaxis)
     ax.set(xlabel="column [pixels]", ylabel="row [pixels]")
     ax.set_title(f"Gridding map: {np.count_nonzero(counts) / counts.size:.1%} seen")
     return ax
@@ -181,25 +211,25 @@ def plot_growth(designs: Any, ax: Any = None) -> Any:
     for name, layers in table.items():
         sizes = [field.size for field in receptive_fields(layers)]
         curves[name] = [size[0] if isinstance(size, tuple) else size for size in sizes]
-    ax = _axes(ax, 5.0, 3.2)
+    ax = _axes(ax, 6.0, 3.2)
     for number, (name, sizes) in enumerate(curves.items()):
-        colour, marker = (BLUE, ORANGE, GREEN, BLACK)[number % 4], "osD^vx"[number % 6]
+        colour, marker = CURVES[number % len(CURVES)], "osD^vxP*"[number % 8]
         ax.plot(range(1, len(sizes) + 1), sizes, color=colour, marker=marker, label=name or None)
     ax.set_yscale("log", base=2)
     ax.yaxis.set_major_formatter("{x:g}")
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    _whole_ticks(ax.xaxis)
     ax.set(xlabel="depth [layers]", ylabel="receptive field [samples]")
     ax.set_title("Growth of the receptive field")
     if any(curves):
-        ax.legend(frameon=False)
+        ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     return ax
 
 
 def plot_schedule(layers: Iterable[AnyLayer], ax: Any = None) -> Any:
     """The pyramid of a stack: the taps of each layer that lead to one output, on the first axis.
 
-    Parameters and result are those of `plot_coverage`, for stacks without upsampling and fields of at most 512
-    positions.
+    Parameters and result are those of `plot_coverage`, for stacks of at most 40 layers without upsampling, and fields
+    of at most 512 positions.
 
     Examples
     --------
@@ -211,25 +241,31 @@ def plot_schedule(layers: Iterable[AnyLayer], ax: Any = None) -> Any:
         raise bad_value("layers", stack, "no upsampling")
     if len(counts) > 512:
         raise bad_value("layers", len(counts), "a receptive field of at most 512 positions to draw")
-    ax = _axes(ax, 7.0, 0.9 + 0.6 * (len(axis) + 1))
+    if len(axis) > _LAYERS:
+        raise bad_value("layers", len(axis), f"at most {_LAYERS} layers to draw")
+    from matplotlib.collections import LineCollection
+
+    ax = _axes(ax, 7.0, 0.9 + min(0.6 * (len(axis) + 1), 11.0))
     jumps = np.cumprod([1, *(layer.stride for layer in axis)])
     # Half the reach of what lies below places a unit over the middle of its field.
     middles = np.cumsum([0.0, *(layer.reach * jump / 2 for layer, jump in zip(axis, jumps, strict=False))])
     units = {0}
+    lines = []
     for level in range(len(axis), 0, -1):
         layer, jump = axis[level - 1], jumps[level - 1]
         below = set()
         for unit in units:
+            top = (unit * jumps[level] + middles[level], level)
             reads = [unit * layer.stride + tap * layer.dilation for tap in range(layer.kernel)]
             below.update(reads)
-            for read in reads:
-                ends = read * jump + middles[level - 1], unit * jumps[level] + middles[level]
-                ax.plot(ends, (level - 1, level), color=BLUE, linewidth=0.6, zorder=1)
+            lines += [((read * jump + middles[level - 1], level - 1), top) for read in reads]
         ax.scatter([u * jumps[level] + middles[level] for u in units], [level] * len(units), s=14, color=BLUE, zorder=2)
         units = below
+    ax.add_collection(LineCollection(lines, colors=BLUE, linewidths=0.6, zorder=1))
     ax.scatter(sorted(units), [0] * len(units), s=14, color=ORANGE, zorder=2)
     labels = ["input", *(f"k={layer.kernel}, d={layer.dilation}, s={layer.stride}" for layer in axis)]
     ax.set_yticks(range(len(labels)), labels)
+    _whole_ticks(ax.xaxis)
     ax.set_xlabel("position from the first tap [samples]")
     ax.set_title(f"What one output (top) reads: {len(units)} of {len(counts)} positions")
     return ax
@@ -255,16 +291,18 @@ def plot_compare(a: Iterable[AnyLayer], b: Iterable[AnyLayer], names: tuple[str,
     >>> from fastdil.theory import Layer, plot_compare
     >>> figure = plot_compare([Layer(3)] * 3, [Layer(3, dilation=d) for d in (1, 2, 4)])  # doctest: +SKIP
     """
+    if not is_series(names) or len(names) != 2 or not all(isinstance(name, str) for name in names):
+        raise bad_type("names", names, "two strings")
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9.0, 4.2), layout="constrained")
-    panels = figure.subplots(2, 2, sharex=True, gridspec_kw={"height_ratios": [1, 3]})
+    panels = figure.subplots(2, 2, sharex=True, sharey="row", gridspec_kw={"height_ratios": [1, 3]})
     for column, (stack, name) in enumerate(zip((parse_layers(a), parse_layers(b)), names, strict=True)):
         plot_coverage(stack, panels[0, column])
         panels[0, column].get_legend().remove()
         plot_paths(stack, panels[1, column]).get_legend().remove()
         found = coverage(stack)
-        panels[0, column].set_title(f"{name}: sees {found.seen} of {found.size}")
+        panels[0, column].set_title(f"{name}: sees {_extent(found.seen)} of {_extent(found.size)}")
         panels[0, column].set_xlabel("")
         panels[1, column].set_title(f"variation {found.cv:.3f}; band: one standard deviation")
     return figure

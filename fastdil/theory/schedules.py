@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
-from fastdil.errors import bad_type, bad_value
+from fastdil.errors import bad_value
 from fastdil.problem import as_int
 from fastdil.theory.gridding import Coverage, coverage
-from fastdil.theory.layers import Layer
-from fastdil.theory.paths import box
+from fastdil.theory.layers import Layer, as_flag, parse_dilations
+from fastdil.theory.search import Space, best_found, every_schedule, fewest_layers, is_small
 
-#: Schedules of the fewest layers that are all looked at, so that the best is proven to be the best.
-EXHAUSTIVE = 20_000
-#: Samples of path counts that a search may add up: about a second.
-WORK = 4 * 10**7
 #: Widest field that is designed for; its path counts are held in memory.
 WIDEST = 2**24
 #: Most layers that are designed.
@@ -52,183 +45,6 @@ def _schedule(dilations: Sequence[int], kernel: int, optimal: bool) -> Schedule:
     return Schedule(tuple(dilations), found.size, found, optimal)
 
 
-# ---------------------------------------------------------------------------------------------------------
-# the space of hole-free schedules
-# ---------------------------------------------------------------------------------------------------------
-
-
-class _Space(NamedTuple):
-    """Hole-free schedules in ascending order: each d at most 1 + (k - 1) sum of those before, and at most `widest`."""
-
-    kernel: int
-    depth: int
-    least: int  #: receptive field that is wanted
-    exact: bool
-    widest: int
-
-    def furthest(self, reached: int, layers: int) -> int:
-        """The largest receptive field after `layers` more layers."""
-        while layers and reached < self.widest:
-            reached, layers = reached * self.kernel, layers - 1
-        return reached + layers * (self.kernel - 1) * self.widest
-
-    def steps(self, reached: int, last: int, layers: int) -> range:
-        """Dilations of the next layer from which the wanted field can be reached, `layers` to go, widest first."""
-        step = self.kernel - 1
-        highest = min(reached, self.widest)
-        if self.exact:  # those that follow are no smaller
-            highest = min(highest, (self.least - reached) // (step * layers))
-        low, high = last, highest + 1
-        while low < high:  # furthest() grows with the dilation
-            middle = (low + high) // 2
-            if self.furthest(reached + step * middle, layers - 1) >= self.least:
-                high = middle
-            else:
-                low = middle + 1
-        return range(highest, low - 1, -1)
-
-    def contains(self, dilations: Sequence[int]) -> bool:
-        """Whether ascending `dilations` are in the space."""
-        reached = 1
-        for dilation in dilations:
-            if not 1 <= dilation <= min(reached, self.widest):
-                return False
-            reached += (self.kernel - 1) * dilation
-        return reached == self.least if self.exact else reached >= self.least
-
-
-def _fewest_layers(kernel: int, least: int, widest: int) -> int:
-    reached, layers = 1, 0
-    while reached < least and reached < widest:
-        reached, layers = reached * kernel, layers + 1
-    return layers + max(-((reached - least) // ((kernel - 1) * widest)), 0)
-
-
-class _Counts(NamedTuple):
-    """Path counts as a search carries them along: whole numbers, or shares where their squares would not fit."""
-
-    values: np.ndarray
-    is_exact: bool
-
-    @classmethod
-    def none(cls, paths: int) -> _Counts:
-        """Of no layer yet, for stacks of so many `paths`."""
-        is_exact = paths**2 < 2**63
-        return cls(np.ones(1, np.int64 if is_exact else float), is_exact)
-
-    def through(self, kernel: int, dilation: int) -> _Counts:
-        """Behind one more layer."""
-        values = box(self.values, (kernel, dilation))
-        return _Counts(values if self.is_exact else values / kernel, self.is_exact)
-
-    def ranked(self, dilations: tuple[int, ...]) -> _Ranked:
-        """The schedule with its place."""
-        energy = np.dot(self.values, self.values).item()
-        return _Ranked(len(self.values) * energy, len(self.values), dilations)
-
-
-class _Ranked(NamedTuple):
-    """A schedule with what it is ranked by: evenness, then the narrower field."""
-
-    spread: float | int
-    size: int
-    dilations: tuple[int, ...]
-
-
-def _every(space: _Space) -> Iterator[_Ranked]:
-    """All schedules of the space."""
-    waiting: list[tuple[_Counts, tuple[int, ...]]] = [(_Counts.none(space.kernel**space.depth), ())]
-    while waiting:
-        counts, chosen = waiting.pop()
-        layers = space.depth - len(chosen)
-        if not layers:
-            yield counts.ranked(chosen)
-            continue
-        for dilation in space.steps(len(counts.values), chosen[-1] if chosen else 1, layers):
-            waiting.append((counts.through(space.kernel, dilation), (*chosen, dilation)))
-
-
-def _rank(space: _Space, dilations: tuple[int, ...]) -> _Ranked:
-    counts = _Counts.none(space.kernel**space.depth)
-    for dilation in dilations:
-        counts = counts.through(space.kernel, dilation)
-    return counts.ranked(dilations)
-
-
-def _is_small(space: _Space) -> bool:
-    """Whether all schedules of the space may be looked at."""
-    limit = min(EXHAUSTIVE, WORK // (space.depth * space.furthest(1, space.depth)))
-    seen, waiting = 0, [(1, 1, space.depth)]
-    while waiting and seen <= limit:
-        reached, last, layers = waiting.pop()
-        options = space.steps(reached, last, layers)
-        if layers == 1:
-            seen += len(options)
-        else:
-            step = space.kernel - 1
-            waiting += [(reached + step * d, d, layers - 1) for d in options[: limit - seen + 1]]
-            seen += len(options) > limit - seen and limit
-    return seen <= limit
-
-
-def _neighbours(space: _Space, dilations: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """Schedules in which one dilation differs, or two by powers of two; valid or not."""
-    for up in range(space.depth):
-        for down in range(space.depth) if space.exact else [*range(space.depth), None]:
-            if up == down:
-                continue
-            for change in (1 << bit for bit in range(space.widest.bit_length())):
-                for sign in (1, -1):
-                    moved = list(dilations)
-                    moved[up] += sign * change
-                    if down is not None:
-                        moved[down] -= sign * change
-                    moved.sort()
-                    yield tuple(moved)
-
-
-def _starts(space: _Space) -> Iterator[tuple[int, ...]]:
-    """Schedules to improve on: the widest steps first, and steps of one ratio."""
-    for ratio in np.linspace(1.0, space.kernel, 8)[::-1]:
-        reached = 1
-        chosen: list[int] = []
-        for layers in range(space.depth, 0, -1):
-            options = space.steps(reached, chosen[-1] if chosen else 1, layers)
-            wanted = round(chosen[-1] * ratio) if chosen else 1
-            if not options:  # an exact field that ascending steps from here do not meet
-                break
-            chosen.append(min(max(wanted, options[-1]), options[0]))
-            reached += (space.kernel - 1) * chosen[-1]
-        if space.contains(chosen) and len(chosen) == space.depth:
-            yield tuple(chosen)
-
-
-def _search(space: _Space, count: int) -> list[_Ranked]:
-    """Best-first search from the starts, as long as the work lasts."""
-    known: dict[tuple[int, ...], _Ranked] = {}
-    queue: list[_Ranked] = []
-    budget = max(WORK // (space.depth * space.furthest(1, space.depth)), 4 * count)
-
-    def meet(dilations: tuple[int, ...]) -> None:
-        if dilations not in known and space.contains(dilations) and len(known) < min(budget, EXHAUSTIVE):
-            known[dilations] = _rank(space, dilations)
-            heapq.heappush(queue, known[dilations])
-
-    for start in _starts(space):
-        meet(start)
-    tries = 20 * EXHAUSTIVE
-    while queue and tries > 0 and len(known) < min(budget, EXHAUSTIVE):
-        for dilations in islice(_neighbours(space, heapq.heappop(queue).dilations), tries):
-            meet(dilations)
-            tries -= 1
-    return heapq.nsmallest(count, known.values())
-
-
-# ---------------------------------------------------------------------------------------------------------
-# public
-# ---------------------------------------------------------------------------------------------------------
-
-
 def design_schedule(
     kernel_size: int,
     receptive_field: int,
@@ -248,9 +64,9 @@ def design_schedule(
     Parameters
     ----------
     kernel_size : int
-        At least 2, the same in all layers.
+        2 to 2**24, the same in all layers.
     receptive_field : int
-        Samples to reach, 2 to 2**24.
+        Samples to reach, 2 to 2**24. Schedules that see far more than 2**24 are not considered.
     layers : int, optional
         Budget: at most this many layers.
     max_dilation : int, optional
@@ -295,26 +111,30 @@ def design_schedule(
     least = as_int("receptive_field", receptive_field, 2)
     if least > WIDEST:
         raise bad_value("receptive_field", receptive_field, f"at most {WIDEST}")
-    if exact and (least - 1) % (kernel - 1):
+    if kernel > WIDEST:
+        raise bad_value("kernel_size", kernel_size, f"at most {WIDEST}")
+    if as_flag("exact", exact) and (least - 1) % (kernel - 1):
         lower = least - (least - 1) % (kernel - 1)
         near = f"{lower} or {lower + kernel - 1}" if lower > 1 else str(kernel)
         raise bad_value("receptive_field", least, f"1 plus a multiple of {kernel - 1} for kernel {kernel}: {near}")
     widest = least if max_dilation is None else as_int("max_dilation", max_dilation, 1)
     wanted = as_int("count", count, 1)
-    depth = _fewest_layers(kernel, least, widest)
-    _check_budgets(_Space(kernel, depth, least, exact, widest), layers, max_dilation, max_macs, macs_per_layer)
+    depth = fewest_layers(kernel, least, widest)
+    # The narrowest field that suffices may exceed WIDEST, but not by more than a kernel.
+    most = least if exact else max(WIDEST, 1 - (1 - least) // (kernel - 1) * (kernel - 1))
+    _check_budgets(Space(kernel, depth, least, most, widest), layers, max_dilation, max_macs, macs_per_layer)
     if depth > DEEPEST:
         raise bad_value("max_dilation", max_dilation, f"a dilation with which {DEEPEST} layers do, not {depth}")
-    space = _Space(kernel, depth, least, bool(exact), min(widest, kernel**depth))
-    if _is_small(space):
-        found = heapq.nsmallest(wanted, _every(space))
+    space = Space(kernel, depth, least, most, min(widest, kernel**depth))
+    if is_small(space):
+        found = heapq.nsmallest(wanted, every_schedule(space))
         return [_schedule(row.dilations, kernel, True) for row in found]
-    designs = [_schedule(row.dilations, kernel, False) for row in _search(space, wanted)]
+    designs = [_schedule(row.dilations, kernel, False) for row in best_found(space, wanted)]
     return [designs[0]._replace(optimal=designs[0].coverage.cv == 0), *designs[1:]]
 
 
 def _check_budgets(
-    space: _Space, layers: int | None, max_dilation: int | None, max_macs: int | None, macs_per_layer: int | None
+    space: Space, layers: int | None, max_dilation: int | None, max_macs: int | None, macs_per_layer: int | None
 ) -> None:
     """Refuse budgets that the space's depth exceeds; its number of layers is a lower bound that is attained."""
     kernel, depth, least = space.kernel, space.depth, space.least
@@ -362,11 +182,7 @@ def repair_schedule(dilations: Iterable[int], kernel_size: int) -> Schedule:
     >>> tuple(repair_schedule(dilations, 3).dilations for dilations in ([2, 4], [1, 2, 9], [8, 1, 2]))
     ((1, 3), (1, 3, 9), (8, 1, 3))
     """
-    if isinstance(dilations, str) or not isinstance(dilations, Iterable):
-        raise bad_type("dilations", dilations, "a sequence of integers >= 1")
-    given = [as_int("dilations", dilation, 1) for dilation in dilations]
-    if not given:
-        raise bad_value("dilations", dilations, "at least one dilation")
+    given = parse_dilations(dilations)
     kernel = as_int("kernel_size", kernel_size, 2)
     nearest = _nearest(sorted(given), kernel)
     spare = Counter(nearest)

@@ -7,7 +7,6 @@ as hold them, each cut to what is needed where it is, so that only that travels 
 from __future__ import annotations
 
 import itertools
-import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -91,5 +90,11 @@ def _pieces(graph: dict, key: str, x: Array, outer: tuple[int, ...], reads: Sequ
         return block
     ends = (end for piece in slices[len(outer) :] for end in (piece.start, piece.stop))
     part = (f"{key}-part", *block[1:], *ends)
-    graph[part] = (operator.getitem, block, tuple(slices))
+    graph[part] = (_cut, block, tuple(slices))
     return part
+
+
+def _cut(block: np.ndarray, slices: tuple[slice, ...]) -> np.ndarray:
+    """A piece of a chunk. A small one is copied: a view would keep the whole chunk in memory."""
+    piece = block[slices]
+    return piece.copy() if 2 * piece.size < block.size else piece

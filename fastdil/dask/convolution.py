@@ -1,24 +1,20 @@
-"""Dilated convolution and the a trous transform of `dask.array`: larger than memory, on many threads or machines.
-
-Each chunk of the result reads the chunks of the input that its taps touch, as many as these are, and pads only where
-the whole array ends. Nothing is computed before `compute`, `store` or the like. Needs dask (``fastdil[dask]``).
-"""
+"""Convolution of dask arrays, with channels and without."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastdil import partition, plans, wavelets
-from fastdil.errors import bad_type, bad_value
-from fastdil.overlap import overlapped
+from fastdil import partition, plans
+from fastdil.dask.cuts import Cuts, as_dask
+from fastdil.dask.overlap import overlapped
+from fastdil.errors import bad_value
 from fastdil.padding import MODES
 from fastdil.partition import AxisPart
-from fastdil.problem import ConvSpec, Problem, as_int, one_of, result_dtypes
+from fastdil.problem import ConvSpec, as_int, one_of, result_dtypes
 from fastdil.signal_layout import SIGNAL_MODES, describe, parse_axes
 
 if TYPE_CHECKING:
@@ -90,7 +86,7 @@ def conv(
     >>> float(y[0, 0, 0].compute())
     4.0
     """
-    x = _as_dask("x", x)
+    x = as_dask("x", x)
     import dask.array as da
 
     w = plans.as_array("w", w)
@@ -116,7 +112,7 @@ def conv(
     operation = _Convolution(w, bias, spec, names, workers)
     if problem.out_pixels == 0:
         return da.empty(problem.out_shape[-x.ndim :], dtype=result)
-    cuts = _Cuts.of(problem, x.chunks)
+    cuts = Cuts.of(problem, x.chunks)
     shape = problem.out_shape[-x.ndim :]
     chunks = (*x.chunks[: x.ndim - spec.rank - 1], (shape[-spec.rank - 1],), *cuts.chunks)
     return overlapped("conv", x, operation, cuts.parts, chunks, result, x.ndim - spec.rank - 1)
@@ -190,7 +186,7 @@ def convolve(
 
 
 def _filtered(name, x, taps, dilation, mode, axes, boundary, method, precision, threads) -> Array:
-    x, taps = _as_dask("x", x), plans.as_array("taps", taps)
+    x, taps = as_dask("x", x), plans.as_array("taps", taps)
     import dask.array as da
 
     mode, boundary = one_of("mode", mode, SIGNAL_MODES), one_of("boundary", boundary, tuple(MODES))
@@ -218,110 +214,10 @@ def _filtered(name, x, taps, dilation, mode, axes, boundary, method, precision, 
     workers = as_int("threads", threads, 1)
     names = partition.method_names(problem, method, workers)
     operation = _Convolution(weights[None, None], None, spec, names, workers, is_signal=True)
-    cuts = _Cuts.of(problem, moved.chunks)
+    cuts = Cuts.of(problem, moved.chunks)
     chunks = (*moved.chunks[: -taps.ndim], *cuts.chunks)
     y = overlapped(name, moved, operation, cuts.parts, chunks, result, len(batch))
     return da.moveaxis(y, list(range(x.ndim - taps.ndim, x.ndim)), sorted(chosen))
-
-
-def atrous_transform(
-    x: Any,
-    levels: int,
-    *,
-    scaling: Any = "b3",
-    boundary: str = "symmetric",
-    axes: int | tuple[int, ...] | None = None,
-    threads: int = 1,
-) -> Array:
-    """`fastdil.atrous_transform` of a dask array, with the same bits.
-
-    Parameters
-    ----------
-    x : dask.array.Array
-    threads : int
-        For each chunk; see `conv`.
-
-    The other parameters are those of `fastdil.atrous_transform`; so are the errors, raised at once.
-
-    Returns
-    -------
-    dask.array.Array
-        ``(levels + 1, *x.shape)``, one plane per chunk of the first axis, the others chunked as `x`.
-
-    Notes
-    -----
-    Level j reads ``(K - 1) * 2**j`` samples around each chunk of the plane before, so boundaries mean at each level
-    what they mean in memory.
-
-    Examples
-    --------
-    >>> import dask.array as da
-    >>> import fastdil.dask
-    >>> planes = fastdil.dask.atrous_transform(da.ones((512, 512), chunks=100), 4)
-    >>> planes.shape, float(abs(planes[:-1]).max().compute())
-    ((5, 512, 512), 0.0)
-    """
-    x, levels, workers = _as_dask("x", x), as_int("levels", levels, 0), as_int("threads", threads, 1)
-    import dask.array as da
-
-    boundary = one_of("boundary", boundary, tuple(MODES))
-    # In memory, so that the same words are raised for the same faults.
-    dtype = wavelets.atrous_transform(np.zeros((1,) * x.ndim, x.dtype), 0, boundary=boundary, axes=axes).dtype
-    taps = wavelets.parse_scaling(scaling, np.zeros(0, dtype).real.dtype)
-    chosen = wavelets.parse_axes(axes, x.ndim)
-    before, planes = x.astype(dtype), []
-    for level in range(levels if x.size else 0):
-        distances = tuple(wavelets.tap_distance(level, x.shape[axis], boundary) for axis in chosen)
-        cuts = _Cuts.around(before, len(taps), dict(zip(chosen, distances, strict=True)), boundary)
-        operation = _Level(taps, distances, chosen, boundary, workers)
-        both = overlapped("atrous", before, operation, cuts.parts, ((2,), *before.chunks), dtype, 0)
-        planes.append(both[0])
-        before = both[1]
-    planes += [before] * (levels + 1 - len(planes))
-    return da.stack(planes)
-
-
-def inverse_atrous_transform(coefficients: Any, *, threads: int = 1) -> Array:
-    """`fastdil.inverse_atrous_transform` of a dask array: the sum of the planes, with the same bits.
-
-    Examples
-    --------
-    >>> import dask.array as da
-    >>> import fastdil.dask
-    >>> x = da.arange(1000, chunks=300).astype(float)
-    >>> planes = fastdil.dask.atrous_transform(x, 3)
-    >>> bool(da.allclose(fastdil.dask.inverse_atrous_transform(planes), x).compute())
-    True
-    """
-    planes, workers = _as_dask("coefficients", coefficients), as_int("threads", threads, 1)
-    if planes.ndim < 2 or planes.shape[0] == 0:
-        raise bad_value("coefficients.shape", planes.shape, "(levels + 1, *shape) with at least one plane")
-    dtype = wavelets.inverse_atrous_transform(np.zeros((1, 1), planes.dtype)).dtype
-    whole = planes.rechunk({0: -1})
-    return whole.map_blocks(
-        _sum_of_planes, workers, drop_axis=0, dtype=dtype, meta=np.empty((0,) * (whole.ndim - 1), dtype)
-    )
-
-
-def _sum_of_planes(planes: np.ndarray, threads: int) -> np.ndarray:
-    return wavelets.inverse_atrous_transform(planes, threads=threads)
-
-
-def _as_dask(name: str, value: Any) -> Array:
-    try:
-        import dask.array as da
-    except ImportError as error:
-        raise ImportError("fastdil.dask needs dask: pip install 'fastdil[dask]'") from error
-    if not isinstance(value, da.Array):
-        raise bad_type(name, type(value).__name__, "a dask array; dask.array.from_array makes one")
-    if any(np.isnan(size) for size in value.shape):
-        raise bad_value(f"{name}.chunks", value.chunks, "chunks of known sizes; compute_chunk_sizes() finds them")
-    return value
-
-
-# ---------------------------------------------------------------------------------------------------------
-# what runs on the workers
-# ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -343,80 +239,3 @@ class _Convolution:
         if self.is_signal:
             y = y.reshape(*shape[:-rank], *y.shape[2:])
         return np.ascontiguousarray(y[(..., *partition.trimmed(parts))])
-
-
-@dataclass(frozen=True)
-class _Level:
-    """One level of the a trous transform of boxes: detail and smoothed plane."""
-
-    taps: np.ndarray
-    distances: tuple[int, ...]
-    axes: tuple[int, ...]
-    boundary: str
-    threads: int
-
-    def __call__(self, samples: np.ndarray, parts: Sequence[AxisPart]) -> np.ndarray:
-        zeros = [part.padding for part in parts]
-        samples = np.pad(samples, zeros) if np.any(zeros) else samples
-        planes = wavelets.one_level(
-            samples, self.distances, scaling=self.taps, boundary=self.boundary, axes=self.axes, threads=self.threads
-        )
-        return np.ascontiguousarray(planes[(slice(None), *partition.trimmed(parts))])
-
-
-# ---------------------------------------------------------------------------------------------------------
-# where arrays are cut
-# ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Cuts:
-    """The parts that each overlapping axis is cut into; these are the last axes of the array."""
-
-    parts: tuple[tuple[AxisPart, ...], ...]
-
-    @property
-    def chunks(self) -> tuple[tuple[int, ...], ...]:
-        """Sizes of the chunks of the result."""
-        return tuple(tuple(part.size for part in parts) for parts in self.parts)
-
-    @classmethod
-    def of(cls, problem: Problem, chunks: Sequence[Sequence[int]]) -> _Cuts:
-        """The spatial axes of a convolution."""
-        parts = []
-        for axis, sizes in zip(range(3 - problem.rank, 3), chunks[-problem.rank :], strict=True):
-            bounds = _bounds(sizes)
-            cuts = partition.output_bounds(problem, axis, bounds)
-            pairs = itertools.pairwise(cuts)
-            parts.append(tuple(partition.axis_part(problem, axis, pair, bounds) for pair in pairs))
-        return cls(tuple(parts))
-
-    @classmethod
-    def around(cls, x: Array, taps: int, distances: dict[int, int], mode: str) -> _Cuts:
-        """All axes of an array, with the neighbours of a level of the a trous transform along those of `distances`."""
-        parts = []
-        for axis, sizes in enumerate(x.chunks):
-            # Distance 0: every tap stands on the same sample, because beyond the edges that one repeats.
-            step = distances.get(axis, 0)
-            count, centre = (taps, taps // 2 * step) if step else (1, 0)
-            problem = Problem.create(
-                (1, 1, x.shape[axis]),
-                (2, 1, count),  # two outputs: nothing is shared, so boxes hold nothing but what is wanted
-                dilation=max(step, 1),
-                padding=((centre, (count - 1) * step - centre),),
-                padding_mode=mode,
-            )
-            bounds = _bounds(sizes)
-            pairs = itertools.pairwise(bounds)
-            found = (partition.axis_part(problem, 2, pair, bounds) for pair in pairs)
-            parts.append(tuple(_with_halo(part, centre, (count - 1) * step) for part in found))
-        return cls(tuple(parts))
-
-
-def _with_halo(part: AxisPart, before: int, reach: int) -> AxisPart:
-    """The same samples, of which all are computed and those in the middle wanted."""
-    return part._replace(skip=part.skip + before)
-
-
-def _bounds(sizes: Iterable[int]) -> tuple[int, ...]:
-    return (0, *itertools.accumulate(sizes))
