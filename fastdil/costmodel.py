@@ -11,24 +11,31 @@ from collections.abc import Mapping
 
 import numpy as np
 
-#: Method -> feature -> nanoseconds per unit. Pedigree: two cores of an AMD EPYC (Zen 4, AVX-512), 2026-11-24,
-#: ``python -m benchmarks.calibrate --problems 200``: random float32 and float64 problems on one and two threads.
-#: Predictions are off by 1.25 to 1.28 times (median); choices are within 15 % of the best on 90 % of the problems and
-#: never beyond 2.14 times. On problems that it has not seen: see `docs/performance.md`.
-NANOSECONDS: dict[str, dict[str, float]] = {
-    "reference": {"call": 55100.0, "product": 4.62},
-    "direct": {
-        "call": 9410.0, "unit": 52.4, "tile": 2.99, "cycle": 0.81, "masked": 0.0, "gather": 6.57, "byte": 0.0956,
+from fastdil.hardware import machine
+
+#: Instruction set -> method -> feature -> nanoseconds per unit; `weights_of` picks. Pedigree: ``python -m
+#: benchmarks.calibrate``, random float32 and float64 problems on one and two threads of two cores.
+#: avx512: AMD EPYC (Zen 4), 2026-11-24, 200 problems. Predictions are off by 1.25 to 1.28 times (median); choices are
+#: within 15 % of the best on 90 % of the problems and never beyond 2.14 times. "weight" is from the machine below.
+NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {
+    "avx512": {
+        "reference": {"call": 55100.0, "product": 4.62, "weight": 0.0},
+        "direct": {
+            "call": 9410.0, "unit": 52.4, "tile": 2.99, "cycle": 0.81, "masked": 0.0, "gather": 6.57, "byte": 0.0956,
+            "weight": 1.0,
+        },
+        "im2col": {
+            "call": 5000.0, "task": 778.0, "store": 7.24, "fma": 0.406, "copy": 0.156, "gather": 5.49, "entry": 10.7,
+            "stream": 0.0, "weight": 1.0,
+        },
+        "fft": {
+            "call": 10000.0, "task": 2000.0, "butterfly": 0.6, "mix": 0.17, "move": 1.0, "element": 4.0, "spill": 1.0,
+            "stream": 0.1, "weight": 10.0,
+        },
     },
-    "im2col": {
-        "call": 5000.0, "task": 778.0, "store": 7.24, "fma": 0.406, "copy": 0.156, "gather": 5.49, "entry": 10.7,
-        "stream": 0.0,
-    },
-    "fft": {
-        "call": 10000.0, "task": 2000.0, "butterfly": 0.6, "mix": 0.17, "move": 1.0, "element": 4.0, "spill": 1.0,
-        "stream": 0.1,
-    },
+    "avx2": {},
 }  # fmt: skip
+NANOSECONDS["avx2"] = NANOSECONDS["avx512"]
 
 #: What a vector multiply-add of integers takes in `im2col`, times that of floats; `direct` waits for its loads instead.
 #: Pedigree: same machine and day, 64 -> 64 channels of 64 x 64, one thread, against float32 in turn.
@@ -44,10 +51,20 @@ CALL_SECONDS = 5e-6
 _RELATIVE = {"high": 2.0**-14, "medium": 2.0**-6}
 
 
+def weights_of(method: str) -> dict[str, float]:
+    """Nanoseconds per unit of each feature of a method, and of a prepared weight, on this machine."""
+    return NANOSECONDS[machine().isa if machine().isa in NANOSECONDS else "avx2"][method]
+
+
 def predict(method: str, features: Mapping[str, float]) -> float:
     """Seconds that `method` is predicted to take for this much work."""
-    weights = NANOSECONDS[method]
+    weights = weights_of(method)
     return 1e-9 * sum(weights[name] * amount for name, amount in features.items())
+
+
+def preparation(method: str, numbers: float) -> float:
+    """Seconds that preparing the weights is predicted to take, for this many numbers."""
+    return 1e-9 * weights_of(method)["weight"] * numbers
 
 
 def error_limit(precision: str, dtype: np.dtype) -> float:

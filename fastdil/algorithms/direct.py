@@ -62,11 +62,12 @@ class Direct:
             costmodel.predict(self.name, layout.features(min(threads, layout.tasks))),
             layout.scratch_bytes * min(threads, layout.tasks),
             costmodel.chain_error(CHAIN_TERMS, problem.terms),
+            costmodel.preparation(self.name, 0 if _is_plain_order(problem) else problem.weights),
         )
 
     def prepare(self, problem: Problem, w: np.ndarray) -> Weights:
-        if problem.group_out == 1 and problem.dtype.kind != "c":
-            return Weights(w, all_finite(w))  # a single row is in this order already
+        if _is_plain_order(problem):
+            return Weights(w, all_finite(w))
         return Weights(pack_weights(problem, w, _channel_tile(problem)[0], taps_first=False), all_finite(w))
 
     def bind(self, problem: Problem, x_strides: tuple[int, ...], finite: bool, threads: int) -> Call:
@@ -79,6 +80,11 @@ class Direct:
             params[stencil.SKIP_PADDING] = int(finite)
         skip = crop_bytes(problem, x_strides)
         return kernel_call(layout.kernel().address, params, skip, layout.tasks, layout.scratch_bytes, threads)
+
+
+def _is_plain_order(problem: Problem) -> bool:
+    """Whether weights are used as they are: a single row per group is in the order of the kernels already."""
+    return problem.group_out == 1 and problem.dtype.kind != "c"
 
 
 @lru_cache(maxsize=256)  # functional calls ask each time they pack

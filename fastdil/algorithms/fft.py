@@ -52,7 +52,8 @@ class Fft:
         cut = _cut(problem)
         seconds = costmodel.predict(self.name, cut.features(threads))
         workers = min(threads, cut.all_tasks, max(limit_bytes() // cut.scratch_bytes, 1))
-        return Estimate(seconds, cut.scratch_bytes * workers, _error_bound(cut))
+        preparation = costmodel.preparation(self.name, cut.spectrum_numbers)
+        return Estimate(seconds, cut.scratch_bytes * workers, _error_bound(cut), preparation)
 
     def prepare(self, problem: Problem, w: np.ndarray) -> Weights:
         return Weights(Spectra(problem, w), all_finite(w))

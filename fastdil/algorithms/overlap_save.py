@@ -85,6 +85,11 @@ class Cut:
         """Frequencies that real taps do not repeat."""
         return self.length // 2 + 1
 
+    @property
+    def spectrum_numbers(self) -> int:
+        """Numbers in the packed spectra of the weights."""
+        return self.problem.groups * self.pairs * self.outputs * self.tile_rows * self.tile_lines * 2
+
     def features(self, threads: int) -> dict[str, float]:
         """Amounts of work per thread."""
         problem, workers = self.problem, min(threads, self.all_tasks)
@@ -92,7 +97,7 @@ class Cut:
         results = self.rows * problem.group_out * problem.unit
         work = sum(_PASS_WORK[radix] for radix in radices(self.length))
         vectors = 2 * tasks * self.length * (self.lines + results)
-        weights = self.pairs * self.outputs * self.tile_rows * self.tile_lines * 2 * int(self.kind[1:]) // 8
+        weights = self.spectrum_numbers // problem.groups * int(self.kind[1:]) // 8
         resident = machine().l2 // 2
         data = max(self.lines, self.rows * self.outputs) * self.line_bytes
         return {
