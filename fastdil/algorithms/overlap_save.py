@@ -253,7 +253,7 @@ class Spectra:
 
     def _packed(self, cut: Cut) -> np.ndarray:
         groups, outputs, channels, depths, heights, _ = self.w.shape
-        spectra = np.fft.rfft(self.w, cut.length).conj() / cut.length
+        spectra = np.fft.rfft(self.w.astype(np.float64), cut.length).conj() / cut.length
         tiles = cut.outputs // cut.tile_outputs
         shape = (groups, tiles, cut.tile_outputs, channels, depths, heights + cut.tile_rows - 1, cut.tile_rows, cut.pairs)
         packed = np.zeros(shape, np.result_type(self.w.dtype, np.complex64))
