@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,20 +13,19 @@ from fastdil import costmodel
 from fastdil.algorithms.compiled import activation_address, element_kind
 from fastdil.cache import BoundedCache
 from fastdil.hardware import machine
-from fastdil.kernels import phases
-from fastdil.kernels.geometry import ACTIVATE, fill, lanes_of
-from fastdil.kernels.transforms import PASS_FIELDS, frequencies, passes, radices, split_pass
-from fastdil.problem import Problem
+from fastdil.kernels import phase_layout as layout
+from fastdil.kernels.geometry import ACTIVATE, GEOMETRY, fill, lanes_of
+from fastdil.kernels.mixing import CHAIN_CHANNELS, mixing_kernel
+from fastdil.kernels.transforms import Schedule, frequencies, radices, transform_kernel
+from fastdil.problem import Pair, Problem
 from fastdil.workspace import ALIGNMENT, limit_bytes
 
 #: Spectra of one set of weights that are kept, one per transform size.
 _MOST_SPECTRA = 4
-#: Output channels with the largest weights whose sums tell what the taps see.
-_SEEN_OUTPUTS = 4
 #: Output rows of one task at most.
 _MOST_ROWS = 64
 #: Work of one pass over one point, by radix, relative to radix 4.
-_PASS_WORK = {2: 0.7, 3: 0.9, 4: 1.0, 5: 1.4, 8: 2.2}
+_PASS_WORK = {2: 0.7, 3: 0.9, 4: 1.0, 5: 1.4}
 
 
 def _real_dtype(problem: Problem) -> np.dtype:
@@ -41,17 +41,39 @@ def _tile(problem: Problem, rows: int) -> tuple[int, int]:
     return next(n for n in (4, 2, 1) if n <= most and rows % n == 0), 1
 
 
+def reaching_taps(problem: Problem, axis: int) -> Pair:
+    """First tap of an axis that meets a sample, and the one after the last; the rest only ever meets padding zeros."""
+    window, taps, dilation = problem.windows[axis], problem.kernel[axis], problem.dilation[axis]
+    if problem.padding_mode != "zeros":
+        return 0, taps
+    first = max(-((problem.out_size[axis] - 1 - window.lo) // dilation), 0)
+    end = min(-(-(window.size + window.lo) // dilation), taps)
+    return (first, end) if first < end else (0, 1)
+
+
+def _trimmed(problem: Problem, taps: tuple[Pair, ...]) -> Problem:
+    """The same convolution with fewer taps: zeros would be transformed for nothing, and their weights blur the sums."""
+    axes = list(zip(problem.kernel, problem.dilation, problem.padding, taps, strict=True))
+    padding = [(lo - first * d, hi - (k - end) * d) for k, d, (lo, hi), (first, end) in axes]
+    return replace(problem, kernel=tuple(end - first for first, end in taps), padding=tuple(padding))
+
+
 class Cut:
-    """One way to cut a problem: `length` points per transform, `rows` output rows per task."""
+    """One way to cut a problem: `length` points per transform, `rows` output rows per task.
+
+    `problem` is the one that kernels see: without taps that only ever meet padding, those within `taps`.
+    """
 
     def __init__(self, problem: Problem, length: int, rows: int):
-        self.problem, self.length, self.rows = problem, length, rows
+        self.taps = tuple(reaching_taps(problem, axis) for axis in range(3))
+        self.problem = problem = _trimmed(problem, self.taps)
+        self.length, self.rows = length, rows
         self.kind, self.vector_bytes = element_kind(problem), machine().vector_bytes
         self.lanes = lanes_of(self.kind, self.vector_bytes)
         outputs, taps, dilation = problem.out_size, problem.kernel, problem.dilation
         self.row_step = dilation[1] if taps[1] > 1 else 1
         self.row_phases = min(self.row_step, outputs[1])
-        self.row_groups = -(-(-(-outputs[1] // self.row_step)) // rows)
+        self.row_groups = -(-outputs[1] // (self.row_step * rows))
         self.phases = min(dilation[2], outputs[2])
         per_phase = -(-outputs[2] // dilation[2])
         self.block = min(length - taps[2] + 1, per_phase)
@@ -86,9 +108,15 @@ class Cut:
         return self.length // 2 + 1
 
     @property
-    def spectrum_numbers(self) -> int:
-        """Numbers in the packed spectra of the weights."""
-        return self.problem.groups * self.pairs * self.outputs * self.tile_rows * self.tile_lines * 2
+    def group_numbers(self) -> int:
+        """Real numbers in the packed spectra of the weights of one group."""
+        return self.pairs * self.outputs * self.tile_rows * self.tile_lines * 2
+
+    @property
+    def chain_lines(self) -> int:
+        """Lines whose products are summed in one chain."""
+        lines = self.tile_lines // self.problem.kernel[0]
+        return -(-lines // -(-lines // CHAIN_CHANNELS))
 
     def features(self, threads: int) -> dict[str, float]:
         """Amounts of work per thread."""
@@ -97,7 +125,7 @@ class Cut:
         results = self.rows * problem.group_out * problem.unit
         work = sum(_PASS_WORK[radix] for radix in radices(self.length))
         vectors = 2 * tasks * self.length * (self.lines + results)
-        weights = self.spectrum_numbers // problem.groups * int(self.kind[1:]) // 8
+        weights = self.group_numbers * int(self.kind[1:]) // 8
         resident = machine().l2 // 2
         data = max(self.lines, self.rows * self.outputs) * self.line_bytes
         return {
@@ -115,18 +143,17 @@ class Cut:
         """Write the byte offsets of the scratch memory's parts into `params`; returns its size per worker."""
         size, lanes = int(self.kind[1:]) // 8, self.lanes
         vector, tile = lanes * size, self.tile_rows * self.tile_outputs
-        outputs = min(_SEEN_OUTPUTS, self.problem.group_out * self.problem.unit)
         offset = 0
         for field, needed in (
-            (phases.DATA, max(self.lines, self.rows * self.outputs) * self.line_bytes),
-            (phases.PANEL, self.lines * 4 * vector),
-            (phases.SUMS, max(tile * 8, 1) * vector),
-            (phases.RUNS, 2 * lanes * phases.RUN_FIELDS * 8),
-            (phases.STAGING, (2 * lanes + 1) * self.length * size),
-            (phases.POINTERS, 2 * lanes * 8),
-            (phases.ENERGY, self.lines * vector),
-            (phases.SEEN, 2 * phases.PLACES * outputs * vector),
-            (phases.LARGEST, vector),
+            (layout.DATA, max(self.lines, self.rows * self.outputs) * self.line_bytes),
+            (layout.PANEL, self.lines * 4 * vector),
+            (layout.SUMS, max(tile * 8, 1) * vector),
+            (layout.RUNS, 2 * lanes * layout.RUN_FIELDS * 8),
+            (layout.STAGING, (2 * lanes + 1) * self.length * size),
+            (layout.POINTERS, 2 * lanes * 8),
+            (layout.ENERGY, self.lines * vector),
+            (layout.SEEN, 2 * vector),
+            (layout.LARGEST, vector),
         ):
             params[field] = offset
             offset += -(-needed // ALIGNMENT) * ALIGNMENT
@@ -135,49 +162,48 @@ class Cut:
     @property
     def scratch_bytes(self) -> int:
         """Scratch memory of one worker."""
-        return self.scratch_layout(np.zeros(phases.GEOMETRY + phases.FIELDS, np.int64))
+        return self.scratch_layout(np.zeros(GEOMETRY + layout.FIELDS, np.int64))
 
 
 class Tables:
-    """What the kernel reads besides parameters: passes, twiddles, pairs of frequencies. Kept alive by a bound call."""
+    """What kernels read besides parameters: steps of transforms, pairs of frequencies. A bound call keeps it alive."""
 
     def __init__(self, cut: Cut):
-        self.passes, self.twiddles = passes(cut.length, _real_dtype(cut.problem))
-        places = np.argsort(frequencies(cut.length))
-        frequency = np.arange(cut.pairs)
-        point = 2 * cut.lanes * self.twiddles.itemsize
+        dtype = _real_dtype(cut.problem)
+        point = 2 * cut.lanes * dtype.itemsize
+        self.schedule = Schedule(cut.length, dtype, point, machine().l1)
+        places, frequency = np.argsort(frequencies(cut.length)), np.arange(cut.pairs)
         pairs = np.stack([places[frequency], places[-frequency % cut.length]], axis=1)
         self.pairs = np.ascontiguousarray(pairs * point)
 
 
-def parameters(cut: Cut, tables: Tables, allowed: float) -> tuple[np.ndarray, int]:
+def parameters(cut: Cut, tables: Tables) -> tuple[np.ndarray, int]:
     """The kernel's parameters but for the strides of the input, and the bytes of scratch memory per worker."""
-    problem = cut.problem
-    params = fill(problem, phases.FIELDS)
-    params[ACTIVATE] = activation_address(problem)
+    params = fill(cut.problem, layout.FIELDS)
+    params[ACTIVATE] = activation_address(cut.problem)
+    tile = cut.tile_rows * cut.tile_outputs
     for field, value in (
-        (phases.LENGTH, cut.length),
-        (phases.BLOCK, cut.block),
-        (phases.BLOCKS, cut.blocks),
-        (phases.PHASES, cut.phases),
-        (phases.ROWS, cut.rows),
-        (phases.ROW_STEP, cut.row_step),
-        (phases.ROW_PHASES, cut.row_phases),
-        (phases.ROW_GROUPS, cut.row_groups),
-        (phases.LINES, cut.depth_lines),
-        (phases.SEQUENCES, cut.sequences),
-        (phases.TASKS, cut.tasks),
-        (phases.TILE_ROWS, cut.tile_rows),
-        (phases.OUTPUTS, cut.outputs),
-        (phases.DATA_STEP, cut.line_bytes),
-        (phases.PASSES, tables.passes.ctypes.data),
-        (phases.PASS_COUNT, len(tables.passes) // PASS_FIELDS),
-        (phases.SPLIT, split_pass(cut.length, 2 * cut.lanes * tables.twiddles.itemsize, machine().l1)),
-        (phases.TWIDDLES, tables.twiddles.ctypes.data),
-        (phases.PAIRS, tables.pairs.ctypes.data),
-        (phases.PAIR_COUNT, cut.pairs),
-        (phases.SEEN_OUTPUTS, min(_SEEN_OUTPUTS, problem.group_out * problem.unit)),
-        (phases.ALLOWED, np.float64(allowed).view(np.int64)),
+        (layout.LENGTH, cut.length),
+        (layout.BLOCK, cut.block),
+        (layout.BLOCKS, cut.blocks),
+        (layout.PHASES, cut.phases),
+        (layout.ROWS, cut.rows),
+        (layout.ROW_STEP, cut.row_step),
+        (layout.ROW_PHASES, cut.row_phases),
+        (layout.ROW_GROUPS, cut.row_groups),
+        (layout.LINES, cut.depth_lines),
+        (layout.SEQUENCES, cut.sequences),
+        (layout.TASKS, cut.tasks),
+        (layout.TILE_ROWS, cut.tile_rows),
+        (layout.OUTPUTS, cut.outputs),
+        (layout.DATA_STEP, cut.line_bytes),
+        (layout.STEPS, tables.schedule.table.ctypes.data),
+        (layout.PAIRS, tables.pairs.ctypes.data),
+        (layout.PAIR_COUNT, cut.pairs),
+        (layout.SPECTRUM, cut.group_numbers),
+        (layout.FORWARD, transform_kernel(cut.kind, cut.vector_bytes, inverse=False).address),
+        (layout.INVERSE, transform_kernel(cut.kind, cut.vector_bytes, inverse=True).address),
+        (layout.MIX, mixing_kernel(cut.kind, cut.vector_bytes, tile).address),
     ):
         params[field] = value
     return params, cut.scratch_layout(params)
@@ -207,8 +233,9 @@ def _best(problem: Problem) -> tuple[int, int] | None:
 
 def _cuts(problem: Problem) -> Iterator[Cut]:
     lanes = lanes_of(element_kind(problem), machine().vector_bytes)
-    least = max(2 * lanes, problem.kernel[2])
-    longest = -(-problem.out_size[2] // problem.dilation[2]) + problem.kernel[2] - 1
+    first, end = reaching_taps(problem, 2)
+    least = max(2 * lanes, end - first)
+    longest = -(-problem.out_size[2] // problem.dilation[2]) + end - first - 1
     for length in sorted(factor << exponent for exponent in range(24) for factor in (1, 3, 5)):
         if length >= least and length % lanes == 0 and length % 4 == 0:
             for rows in _row_counts(problem):
@@ -225,46 +252,60 @@ def _row_counts(problem: Problem) -> list[int]:
     return [1 << n for n in range(most.bit_length() + 1) if 1 << n < 2 * most]
 
 
+class Packed(NamedTuple):
+    """Weights as the kernel reads them, for one cut."""
+
+    spectra: np.ndarray  #: by group, pair of frequencies, tile, depth, row, channel, output
+    absolute: np.ndarray  #: magnitudes relative to `largest`, of each group's output with the largest sum
+    squares: np.ndarray  #: sums of squares over the width, relative to `largest` squared
+    largest: float  #: the largest magnitude
+    total: float  #: the largest sum of magnitudes of an output
+
+
 class Spectra:
-    """Weights, and their transforms at the sizes asked for so far."""
+    """Weights, and what the kernel needs of them for the cuts asked for so far."""
 
     def __init__(self, problem: Problem, w: np.ndarray):
+        self.w = np.array(w.reshape(problem.out_channels, problem.group_in, *problem.kernel))
         shape = (problem.groups, problem.group_out * problem.unit, problem.group_in * problem.unit, *problem.kernel)
-        self.w = _real_weights(problem, w).reshape(shape)
-        magnitudes = np.abs(self.w)
-        self.largest = float(magnitudes.max(initial=0))
-        totals = magnitudes.sum(axis=(2, 3, 4, 5), dtype=np.float64)
-        #: The largest sum of absolute weights of an output.
-        self.total = float(totals.max(initial=0))
-        loudest = np.argsort(totals, axis=1)[:, : -_SEEN_OUTPUTS - 1 : -1]
-        #: Absolute weights of the loudest outputs of each group, and sums of squares over the width: rows before channels.
-        self.absolute = _rows_first(np.take_along_axis(magnitudes, loudest[:, :, None, None, None, None], 1))
-        self.squares = _rows_first(self.w.astype(np.float64) ** 2).sum(axis=-1).astype(self.w.dtype)
+        self._real = _real_weights(problem, self.w).reshape(shape)
         self._kept: BoundedCache = BoundedCache(_MOST_SPECTRA)
 
-    def at(self, cut: Cut) -> np.ndarray:
-        """Transforms as the kernel reads them: by group, frequency, tile, depth, row, channel, output."""
-        key = (cut.length, cut.tile_rows, cut.tile_outputs)
+    def at(self, cut: Cut) -> Packed:
+        """The weights for one cut."""
+        key = (cut.taps, cut.length, cut.tile_rows, cut.tile_outputs)
         kept = self._kept.get(key)
         if kept is None:
             kept = self._packed(cut)
             self._kept.put(key, kept)
         return kept
 
-    def _packed(self, cut: Cut) -> np.ndarray:
-        groups, outputs, channels, depths, heights, _ = self.w.shape
-        spectra = np.fft.rfft(self.w.astype(np.float64), cut.length).conj() / cut.length
-        tiles = cut.outputs // cut.tile_outputs
-        shape = (groups, tiles, cut.tile_outputs, channels, depths, heights + cut.tile_rows - 1, cut.tile_rows, cut.pairs)
-        packed = np.zeros(shape, np.result_type(self.w.dtype, np.complex64))
-        flat = packed.reshape(groups, cut.outputs, *shape[3:])
-        for row in range(cut.tile_rows):
-            flat[:, :outputs, :, :, row : row + heights, row] = spectra
-        return np.ascontiguousarray(packed.transpose(0, 7, 1, 4, 5, 3, 6, 2)).view(self.w.dtype)
+    def _packed(self, cut: Cut) -> Packed:
+        w = self._real[(..., *(slice(first, end) for first, end in cut.taps))]
+        magnitudes = np.abs(w)
+        largest = float(magnitudes.max(initial=0))
+        magnitudes /= largest or 1.0
+        totals = magnitudes.sum(axis=(2, 3, 4, 5), dtype=np.float64)
+        loudest = totals.argmax(axis=1)[:, None, None, None, None, None]
+        absolute = _rows_first(np.take_along_axis(magnitudes, loudest, 1))
+        squares = _rows_first(magnitudes.astype(np.float64) ** 2).sum(axis=-1).astype(w.dtype)
+        return Packed(_packed_spectra(w, cut), absolute, squares, largest, float(totals.max(initial=0)) * largest)
+
+
+def _packed_spectra(w: np.ndarray, cut: Cut) -> np.ndarray:
+    groups, outputs, channels, depths, heights, _ = w.shape
+    spectra = np.fft.rfft(w.astype(np.float64), cut.length).conj() / cut.length
+    tiles = cut.outputs // cut.tile_outputs
+    shape = (groups, tiles, cut.tile_outputs, channels, depths, heights + cut.tile_rows - 1, cut.tile_rows, cut.pairs)
+    packed = np.zeros(shape, np.result_type(w.dtype, np.complex64))
+    flat = packed.reshape(groups, cut.outputs, *shape[3:])
+    for row in range(cut.tile_rows):
+        flat[:, :outputs, :, :, row : row + heights, row] = spectra
+    return np.ascontiguousarray(packed.transpose(0, 7, 1, 4, 5, 3, 6, 2)).view(w.dtype)
 
 
 def _real_weights(problem: Problem, w: np.ndarray) -> np.ndarray:
-    """Complex channels as pairs of real ones: outputs ``(re, im)`` of inputs ``(re, im)`` by ``[[re, -im], [im, re]]``."""
+    """Complex channels as pairs of real ones: outputs (re, im) are ``[[re, -im], [im, re]]`` times inputs (re, im)."""
     if problem.unit == 1:
         return w
     shaped = w.reshape(problem.out_channels, problem.group_in, problem.taps)

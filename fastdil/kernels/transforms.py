@@ -13,18 +13,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
-from fastdil.jit import helper
+from fastdil import jit
+from fastdil.kernels.geometry import lanes_of
 from fastdil.kernels.intrinsics import Vectors, constant, counted_loop, literals, load_i64, returns
 
-#: A transform's passes as kernels read them: radix, points between the inputs of a butterfly, first twiddle.
-PASS_FIELDS = 3
-#: Transforms are made of these factors, the odd ones first.
+#: A step of a transform as kernels read it: radix, groups of butterflies, points between the inputs of a butterfly,
+#: address of the twiddle factors, byte offset of the first point.
+STEP_FIELDS = 5
+#: Transforms are made of these factors, of one of the odd ones at most.
 _ODD_RADICES = (3, 5)
 
 #: Vectors of real and of imaginary parts.
@@ -37,24 +40,23 @@ Complex = tuple[Any, Any]
 
 
 def radices(length: int) -> list[int]:
-    """The passes of a forward transform of ``2**a``, ``3 * 2**a`` or ``5 * 2**a`` points, in the order they run.
+    """The passes of a forward transform of 4, 12 or 20 times a power of two points, in the order they run.
+
+    Radix 8 in place of 2 and 4 needs more registers than AVX2 has, and gained nothing.
 
     >>> radices(128), radices(96)
-    ([8, 4, 4], [3, 8, 4])
+    ([2, 4, 4, 4], [3, 2, 4, 4])
     """
     odd = [r for r in _ODD_RADICES if length % r == 0]
     twos = (length // math.prod(odd)).bit_length() - 1
-    eights = {0: 0, 1: 1, 2: 0}.get(twos, twos % 2)
-    if twos == 1:
-        return [*odd, 2]
-    return [*odd, *(8,) * eights, *(4,) * ((twos - 3 * eights) // 2)]
+    return [*odd, *(2,) * (twos % 2), *(4,) * (twos // 2)]
 
 
 def frequencies(length: int) -> np.ndarray:
     """The frequency that a forward transform leaves at each position.
 
     >>> frequencies(8).tolist()
-    [0, 1, 2, 3, 4, 5, 6, 7]
+    [0, 2, 4, 6, 1, 3, 5, 7]
     """
     order = np.zeros(1, np.int64)
     for radix in reversed(radices(length)):
@@ -62,28 +64,37 @@ def frequencies(length: int) -> np.ndarray:
     return order
 
 
-def passes(length: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
-    """`PASS_FIELDS` integers for each pass, and all twiddle factors ``exp(-2 pi i ...)``, real and imaginary by turns."""
-    fields, twiddles, at, span = [], [], 0, length
-    for radix in radices(length):
-        span //= radix
-        fields += [radix, span, at]
-        powers = np.arange(span)[:, None] * np.arange(1, radix)
-        factors = np.exp(-2j * np.pi / (radix * span) * powers).ravel()
-        twiddles.append(factors.view(np.float64))
-        at += 2 * factors.size
-    return np.array(fields, np.int64), np.concatenate(twiddles).astype(dtype)
+class Schedule:
+    """The steps of a transform of `length` points that take `point_bytes` each, and its twiddle factors.
 
+    `table` is what a transform's kernel reads: the number of steps, then `STEP_FIELDS` integers for each. Passes
+    over too many points for the first-level cache run one by one, the rest block by block.
+    """
 
-def split_pass(length: int, point_bytes: int, l1: int) -> int:
-    """Passes that run over all points; the rest run block by block, where blocks fit into the first-level cache."""
-    first = 0
-    for index, radix in enumerate(radices(length)):
-        if length * point_bytes <= l1 // 2 + l1 // 4:
-            break
-        length //= radix
-        first = index + 1
-    return first
+    def __init__(self, length: int, dtype: np.dtype, point_bytes: int, l1: int):
+        spans, factors, span = [], [], length
+        for radix in radices(length):
+            span //= radix
+            powers = np.arange(span)[:, None] * np.arange(1, radix)
+            spans.append(span)
+            factors.append(np.exp(-2j * np.pi / (radix * span) * powers).ravel().view(np.float64))
+        self._twiddles = np.concatenate(factors).astype(dtype)  # the table has its address
+        places = self._twiddles.ctypes.data + self._twiddles.itemsize * np.cumsum([0, *map(len, factors)])
+        steps: list[int] = []
+
+        def add(first: int, at: int) -> None:
+            """Pass `first` and later ones over the block of points from `at` on."""
+            points = radices(length)[first] * spans[first]
+            fits = points * point_bytes <= l1 // 4 * 3
+            for index in range(first, len(spans) if fits else first + 1):
+                radix, span, twiddles = radices(length)[index], spans[index], int(places[index])
+                steps.extend((radix, points // (radix * span), span, twiddles, at * point_bytes))
+            if not fits and first + 1 < len(spans):
+                for block in range(at, at + points, spans[first]):
+                    add(first + 1, block)
+
+        add(0, 0)
+        self.table = np.array([len(steps) // STEP_FIELDS, *steps], np.int64)
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -164,37 +175,20 @@ def _dft5(c: _Complexes, a: Sequence[Complex]) -> list[Complex]:
     return result
 
 
-def _dft8(c: _Complexes, a: Sequence[Complex]) -> list[Complex]:
-    even, odd = _dft4(c, a[::2]), _dft4(c, a[1::2])
-    half = math.sqrt(0.5)
-    diagonal = c.scaled(c.add_turned(odd[1], odd[1]), half)  # (1 - i) / sqrt 2 times it
-    back = c.scaled(c.sub_turned(odd[3], odd[3]), half)  # minus (-1 - i) / sqrt 2 times it
-    return [
-        c.add(even[0], odd[0]),
-        c.add(even[1], diagonal),
-        c.add_turned(even[2], odd[2]),
-        c.sub(even[3], back),
-        c.sub(even[0], odd[0]),
-        c.sub(even[1], diagonal),
-        c.sub_turned(even[2], odd[2]),
-        c.add(even[3], back),
-    ]
-
-
-_BUTTERFLIES = {2: _dft2, 3: _dft3, 4: _dft4, 5: _dft5, 8: _dft8}
+_BUTTERFLIES = {2: _dft2, 3: _dft3, 4: _dft4, 5: _dft5}
 
 
 @intrinsic(prefer_literal=True)
-def butterflies(typingctx, kind, lanes, radix, inverse, data, groups, span, twiddles):
-    """One pass over `groups` neighbouring groups of ``radix * span`` points; with `twiddles` 0 they are all 1."""
-    kind_name, lane_count, radix_value, is_inverse = literals(kind, lanes, radix, inverse)
+def butterflies(typingctx, kind, lanes, radix, inverse, twisted, data, groups, span, twiddles):
+    """One pass over `groups` neighbouring groups of ``radix * span`` points; unless `twisted`, `span` is 1."""
+    kind_name, lane_count, radix_value, is_inverse, is_twisted = literals(kind, lanes, radix, inverse, twisted)
 
     def codegen(context, builder, signature, args):
-        data, groups, span, twiddles = args[4:]
+        data, groups, span, twiddles = args[5:]
         vectors = Vectors(builder, kind_name, lane_count)
         c = _Complexes(vectors, bool(is_inverse))
         point = constant(2 * lane_count * vectors.size)
-        step = builder.mul(span, point)
+        step = builder.mul(span, point) if is_twisted else point
         group_step = builder.mul(step, constant(radix_value))
 
         def butterfly(at, factors):
@@ -211,65 +205,59 @@ def butterflies(typingctx, kind, lanes, radix, inverse, data, groups, span, twid
                 vectors.store(real, place)
                 vectors.store(imaginary, vectors.at(place, lane_count))
 
-        def plain_group(index, carried):
+        def over_span(index, carried):
+            at, w = carried
+            parts = [vectors.splat(vectors.load_scalar(vectors.at(w, i))) for i in range(2 * (radix_value - 1))]
+            butterfly(at, list(zip(parts[::2], parts[1::2], strict=True)))
+            return [builder.add(at, point), vectors.at(w, 2 * (radix_value - 1))]
+
+        def over_groups(index, carried):
             (at,) = carried
-            butterfly(at, [])
+            if is_twisted:
+                counted_loop(builder, span, [at, twiddles], over_span)
+            else:
+                butterfly(at, [])
             return [builder.add(at, group_step)]
 
-        def twisted_group(index, carried):
-            def over_span(j, inner):
-                at, w = inner
-                parts = [vectors.splat(vectors.load_scalar(vectors.at(w, i))) for i in range(2 * (radix_value - 1))]
-                butterfly(at, list(zip(parts[::2], parts[1::2], strict=True)))
-                return [builder.add(at, point), vectors.at(w, 2 * (radix_value - 1))]
-
-            counted_loop(builder, span, [carried[0], twiddles], over_span)
-            return [builder.add(carried[0], group_step)]
-
-        with builder.if_else(builder.icmp_signed("==", twiddles, constant(0))) as (plain, twisted):
-            with plain:
-                counted_loop(builder, groups, [data], plain_group)
-            with twisted:
-                counted_loop(builder, groups, [data], twisted_group)
+        counted_loop(builder, groups, [data], over_groups)
         return context.get_dummy_value()
 
-    return returns(types.void, (kind, lanes, radix, inverse, data, groups, span, twiddles)), codegen
+    return returns(types.void, (kind, lanes, radix, inverse, twisted, data, groups, span, twiddles)), codegen
 
 
-@helper
-def run_pass(kind, lanes, size, inverse, data, points, fields, twiddles):
-    """One pass over `points` neighbouring points; `fields` is the pass's record."""
-    radix, span = load_i64(fields, 0), load_i64(fields, 1)
-    factors = twiddles + load_i64(fields, 2) * size if span > 1 else 0
-    groups = points // (radix * span)
-    if radix == 4:
-        butterflies(kind, lanes, 4, inverse, data, groups, span, factors)
-    elif radix == 8:
-        butterflies(kind, lanes, 8, inverse, data, groups, span, factors)
-    elif radix == 3:
-        butterflies(kind, lanes, 3, inverse, data, groups, span, factors)
-    elif radix == 5:
-        butterflies(kind, lanes, 5, inverse, data, groups, span, factors)
-    else:
-        butterflies(kind, lanes, 2, inverse, data, groups, span, factors)
+# ---------------------------------------------------------------------------------------------------------
+# the kernels
+# ---------------------------------------------------------------------------------------------------------
 
 
-@helper
-def transform(kind, lanes, size, inverse, data, length, fields, count, split, twiddles):
-    """All `count` passes of a transform; those from `split` on block by block, so that blocks stay in the cache."""
-    step = PASS_FIELDS * 8
-    block = length
-    if split > 0:
-        block = load_i64(fields, (split - 1) * PASS_FIELDS + 1)
-    if inverse == 0:
-        for index in range(split):
-            run_pass(kind, lanes, size, inverse, data, length, fields + index * step, twiddles)
-    if split < count:
-        for first in range(0, length, block):
-            at = data + first * 2 * lanes * size
-            for turn in range(split, count):
-                index = turn if inverse == 0 else count - 1 - (turn - split)
-                run_pass(kind, lanes, size, inverse, at, block, fields + index * step, twiddles)
-    if inverse != 0:
-        for turn in range(split):
-            run_pass(kind, lanes, size, inverse, data, length, fields + (split - 1 - turn) * step, twiddles)
+def _make_transform(kind: str, lanes: int, inverse: int, name: str) -> Any:
+    stamp = jit.source_stamp()
+
+    def transform(data, table):
+        stamp  # noqa: B018 - a closure cell in the cache key
+        count = load_i64(table, 0)
+        for turn in range(count):
+            index = count - 1 - turn if inverse else turn
+            step = table + (1 + index * STEP_FIELDS) * 8
+            radix, groups, span = load_i64(step, 0), load_i64(step, 1), load_i64(step, 2)
+            twiddles, at = load_i64(step, 3), data + load_i64(step, 4)
+            if radix == 4:
+                if span == 1:  # always the last pass, and no other
+                    butterflies(kind, lanes, 4, inverse, 0, at, groups, span, twiddles)
+                else:
+                    butterflies(kind, lanes, 4, inverse, 1, at, groups, span, twiddles)
+            elif radix == 2:
+                butterflies(kind, lanes, 2, inverse, 1, at, groups, span, twiddles)
+            elif radix == 3:
+                butterflies(kind, lanes, 3, inverse, 1, at, groups, span, twiddles)
+            else:
+                butterflies(kind, lanes, 5, inverse, 1, at, groups, span, twiddles)
+
+    return jit.callback(transform, name, 2)
+
+
+@cache
+def transform_kernel(kind: str, vector_bytes: int, inverse: bool) -> Any:
+    """The compiled transform ``(data, table)``, forward or inverse, for one element kind and vector width."""
+    name = f"{'inverse' if inverse else 'forward'}_transform_{kind}_{8 * vector_bytes}bit"
+    return _make_transform(kind, lanes_of(kind, vector_bytes), int(inverse), name)
