@@ -17,6 +17,7 @@ from fastdil.hardware import machine
 #: benchmarks.calibrate``, random float32 and float64 problems on one and two threads of two cores.
 #: avx512: AMD EPYC (Zen 4), 2026-11-24, 200 problems. Predictions are off by 1.25 to 1.28 times (median); choices are
 #: within 15 % of the best on 90 % of the problems and never beyond 2.14 times. "weight" is from the machine below.
+#: "fft" is from an AMD EPYC (Zen 3, AVX2), 2026-11-25, 171 problems, off by 1.23 times (median).
 NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {
     "avx512": {
         "reference": {"call": 55100.0, "product": 4.62, "weight": 0.0},
@@ -29,8 +30,8 @@ NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {
             "stream": 0.0, "weight": 1.0,
         },
         "fft": {
-            "call": 10000.0, "task": 2000.0, "butterfly": 0.6, "mix": 0.17, "move": 1.0, "element": 4.0, "spill": 1.0,
-            "stream": 0.1, "weight": 10.0,
+            "call": 50800.0, "task": 349.0, "butterfly": 0.345, "mix": 0.322, "move": 7.45, "element": 0.0,
+            "spill": 0.606, "stream": 0.0, "weight": 19.8,
         },
     },
     "avx2": {},

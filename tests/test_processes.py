@@ -81,7 +81,7 @@ def test_narrower_vectors(isa):
 
 
 @pytest.mark.parametrize("cases", ["tails", "few"])
-@pytest.mark.parametrize("method", ["direct", "im2col"])
+@pytest.mark.parametrize("method", ["direct", "im2col", "fft"])
 @pytest.mark.parametrize("isa", ["avx512", "avx2", "generic"])
 def test_every_instruction_set_and_element_kind(isa, method, cases):
     """Right results, and nothing touched outside the arrays, where tiles, rows and tap bands end."""

@@ -66,6 +66,7 @@ def sampled_magnitude(problem: Problem, w: np.ndarray, sample: np.ndarray) -> fl
     """The largest ``conv(|x|, |w|)`` of one sample at a few outputs: spread evenly, and where its extremes are met."""
     if sample.size == 0:
         return 0.0
+    magnitudes = np.abs(w)
     count = min(max(_SAMPLED_PRODUCTS // problem.terms, 2), _SAMPLED)
     places = [((np.arange(count) + 0.5) * m / count).astype(int) for m in problem.out_size]
     extremes = (part.argmax() for part in (sample.real, -sample.real, sample.imag))
@@ -74,17 +75,19 @@ def sampled_magnitude(problem: Problem, w: np.ndarray, sample: np.ndarray) -> fl
     for axis in range(3):
         window, d = problem.windows[axis], problem.dilation[axis]
         taps = np.arange(problem.kernel[axis])
-        met = (peaks[:, axis] - window.crop + window.lo - taps[[len(taps) // 2, 0, -1], None] * d).ravel()[:count]
+        heaviest = int(magnitudes.sum(axis=tuple(i for i in range(5) if i != axis + 2)).argmax())
+        chosen = taps[[heaviest, len(taps) // 2, 0, -1], None]
+        met = (peaks[:, axis] - window.crop + window.lo - chosen * d).ravel()[:count]
         outputs = np.concatenate([places[axis], np.clip(met, 0, problem.out_size[axis] - 1)])
         positions = outputs[:, None] + taps * d - window.lo
         sources = source_indices(positions, max(window.size, 1), problem.padding_mode)
         reads.append(np.where(sources < 0, -1, sources + window.crop))
     inside = (reads[0] >= 0)[:, :, None, None] & (reads[1] >= 0)[:, None, :, None] & (reads[2] >= 0)[:, None, None, :]
     largest = 0.0
-    for output in np.argsort(np.abs(w).sum(axis=(1, 2, 3, 4), dtype=np.float64))[-_SAMPLED_CHANNELS:]:
+    for output in np.argsort(magnitudes.sum(axis=(1, 2, 3, 4), dtype=np.float64))[-_SAMPLED_CHANNELS:]:
         first = output // problem.group_out * problem.group_in
         channels = sample[first : first + problem.group_in]
         seen = np.abs(channels[:, reads[0][:, :, None, None], reads[1][:, None, :, None], reads[2][:, None, None, :]])
-        sums = np.einsum("csabt,cabt,sabt->s", seen, np.abs(w[output]), inside, dtype=np.float64)
+        sums = np.einsum("csabt,cabt,sabt->s", seen, magnitudes[output], inside, dtype=np.float64)
         largest = max(largest, float(sums.max()))
     return largest
