@@ -51,11 +51,15 @@ def reaching_taps(problem: Problem, axis: int) -> Pair:
     return (first, end) if first < end else (0, 1)
 
 
-def _trimmed(problem: Problem, taps: tuple[Pair, ...]) -> Problem:
+def _trimmed(problem: Problem, taps: tuple[Pair, Pair, Pair]) -> Problem:
     """The same convolution with fewer taps: zeros would be transformed for nothing, and their weights blur the sums."""
-    axes = list(zip(problem.kernel, problem.dilation, problem.padding, taps, strict=True))
-    padding = [(lo - first * d, hi - (k - end) * d) for k, d, (lo, hi), (first, end) in axes]
-    return replace(problem, kernel=tuple(end - first for first, end in taps), padding=tuple(padding))
+
+    def padding(axis: int) -> Pair:
+        (lo, hi), d, (first, end) = problem.padding[axis], problem.dilation[axis], taps[axis]
+        return lo - first * d, hi - (problem.kernel[axis] - end) * d
+
+    depths, heights, widths = (end - first for first, end in taps)
+    return replace(problem, kernel=(depths, heights, widths), padding=(padding(0), padding(1), padding(2)))
 
 
 class Cut:
@@ -65,7 +69,7 @@ class Cut:
     """
 
     def __init__(self, problem: Problem, length: int, rows: int):
-        self.taps = tuple(reaching_taps(problem, axis) for axis in range(3))
+        self.taps = (reaching_taps(problem, 0), reaching_taps(problem, 1), reaching_taps(problem, 2))
         self.problem = problem = _trimmed(problem, self.taps)
         self.length, self.rows = length, rows
         self.kind, self.vector_bytes = element_kind(problem), machine().vector_bytes
@@ -228,7 +232,7 @@ def _best(problem: Problem) -> tuple[int, int] | None:
 
     cuts = (cut for cut in _cuts(problem) if cut.scratch_bytes <= limit_bytes())
     best = min(cuts, key=cost, default=None)
-    return best and (best.length, best.rows)
+    return (best.length, best.rows) if best is not None else None
 
 
 def _cuts(problem: Problem) -> Iterator[Cut]:
@@ -281,7 +285,8 @@ class Spectra:
         return kept
 
     def _packed(self, cut: Cut) -> Packed:
-        w = self._real[(..., *(slice(first, end) for first, end in cut.taps))]
+        depths, heights, widths = (slice(first, end) for first, end in cut.taps)
+        w = self._real[..., depths, heights, widths]
         magnitudes = np.abs(w)
         largest = float(magnitudes.max(initial=0))
         magnitudes /= largest or 1.0
