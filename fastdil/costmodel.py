@@ -17,6 +17,7 @@ from fastdil.hardware import machine
 #: benchmarks.calibrate``, random float32 and float64 problems on one and two threads of two cores.
 #: avx512: AMD EPYC (Zen 4), 2026-11-24, 200 problems. Predictions are off by 1.25 to 1.28 times (median); choices are
 #: within 15 % of the best on 90 % of the problems and never beyond 2.14 times. "weight" is from the machine below.
+#: "fft" is from an AMD EPYC (Zen 3, AVX2), 2026-11-25, 171 problems, off by 1.23 times (median).
 NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {
     "avx512": {
         "reference": {"call": 55100.0, "product": 4.62, "weight": 0.0},
@@ -28,7 +29,10 @@ NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {
             "call": 5000.0, "task": 778.0, "store": 7.24, "fma": 0.406, "copy": 0.156, "gather": 5.49, "entry": 10.7,
             "stream": 0.0, "weight": 1.0,
         },
-        "fft": {"call": 77600.0, "block": 267000.0, "butterfly": 0.0222, "mix": 0.11, "point": 5.37, "weight": 10.0},
+        "fft": {
+            "call": 50800.0, "task": 349.0, "butterfly": 0.345, "mix": 0.322, "move": 7.45, "element": 0.0,
+            "spill": 0.606, "stream": 0.0, "weight": 19.8,
+        },
         "winograd": {
             "call": 60000.0, "task": 5000.0, "line": 30.0, "run": 10.0, "forward": 1.0, "fma": 0.4, "backward": 1.0,
             "store": 5.0, "stream": 0.01, "byte": 0.05, "weight": 4.0,

@@ -7,7 +7,7 @@ import grid
 import numpy as np
 import pytest
 from checks import EVERY_METHOD as METHODS
-from checks import NARROW, may_refuse, row
+from checks import NARROW, PLAIN, may_refuse, row
 
 import fastdil
 
@@ -44,7 +44,8 @@ def test_rows(x_shape, w_shape, args, dtype):
             assert math.isfinite(c.seconds)
             assert 0 <= c.workspace_bytes <= 64 << 20
             assert c.gflops >= 0
-            assert c.peak_share is None or 0 <= c.peak_share <= 1.5
+            # Shares count the products of the definition; transforms need far fewer.
+            assert c.peak_share is None or 0 <= c.peak_share <= (1.5 if c.name in PLAIN else 100)
 
 
 @pytest.mark.parametrize("case", grid.SAMPLE, ids=str)

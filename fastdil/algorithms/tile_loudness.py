@@ -1,4 +1,4 @@
-"""A guard against data on which a transform errs more than the definition allows; see `fastdil.kernels.tile_loudness`."""
+"""A guard against data on which a transform errs more than the definition allows: `fastdil.kernels.tile_loudness`."""
 
 from __future__ import annotations
 
