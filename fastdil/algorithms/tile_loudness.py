@@ -46,7 +46,7 @@ class Guard:
         self.planes = problem.batch * problem.groups
         self.tasks = self.planes * stripes
         scratch = 2 * (stripe + lanes_of(kind, vector_bytes)) * problem.dtype.itemsize
-        loud, magnitude = kernels.tile_loudness_kernel(kind, vector_bytes), kernels.magnitude_kernel(kind)
+        loud, magnitude = kernels.loudness_kernel(kind, vector_bytes), kernels.magnitude_kernel(kind)
         self._find = launcher(loud.address, params, self.tasks, scratch, threads)
         self._see = launcher(magnitude.address, params, self.planes, 0, threads)
 
