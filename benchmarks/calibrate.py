@@ -84,7 +84,8 @@ def _draw(rng: np.random.Generator) -> Draw:
         kind, spread(2, 512)
     )
     longest = {1: 1500, 2: 31, 3: 5}[rank]
-    kernel = (spread(1, longest if kind == "single" else min(longest, 45)),) * rank
+    taps = spread(1, longest if kind == "single" else min(longest, 45))
+    kernel = (3 if rng.random() < 0.3 else taps,) * rank  # as in most layers
     size = tuple(spread(*{1: (100, 1_000_000), 2: (8, 2000), 3: (6, 96)}[rank]) for _ in range(rank))
     dilation = spread(1, {1: 512, 2: 24, 3: 6}[rank])
     stride = int(rng.choice([1, 1, 1, 1, 2]))

@@ -367,7 +367,6 @@ def _pairs():
     for d in (1, 2, 3, 4, 7, 8, 12, 16):
         for n in (2 * d, 3 * d + 1, 4 * d - 1, 8 * d + 5):
             yield Case("pair", (1, 2, n), (5, 2, 3), padding=d, dilation=d)
-            yield Case("pair", (1, 3, n + d), (4, 3, 2), padding=((0, 0),), dilation=d)
         yield Case("pair", (2, 5, 2 * d + 3, 5 * d + 2), (9, 5, 3, 3), padding=d, dilation=d)
         yield Case("pair", (1, 2, 4 * d + 1, 17), (3, 2, 3, 1), padding=0, dilation=(d, 1))
     for n in (7, 23, 24, 25, 47, 48, 49, 97):  # tiles of a line around the strips of all instruction sets

@@ -1,4 +1,4 @@
-"""winograd: minimal filtering on the dilation phases, for layers with many channels and taps in twos and threes."""
+"""winograd: minimal filtering on the dilation phases, for layers with many channels and three taps along an axis."""
 
 from __future__ import annotations
 
@@ -39,9 +39,8 @@ _MOST_ROWS = 256
 #: Tasks per thread worth having, so that unequal ones balance.
 _TASKS_PER_THREAD = 4
 
-#: Taps along height and width. With two along one axis and more than one along the other, sums cancel too much: errors
-#: of 12 eps were measured.
-_KERNELS = ((3, 3), (1, 3), (3, 1), (1, 2), (2, 1))
+#: Taps along height and width.
+_KERNELS = ((3, 3), (1, 3), (3, 1))
 
 #: What a layout tells the kernel, under the same names in capitals.
 _FIELDS = (
@@ -60,7 +59,7 @@ class _Spectra(NamedTuple):
 
 
 class Winograd:
-    """F(2,3) and F(2,2) along height and width (`fastdil.kernels.winograd`); taps of the depth count as channels."""
+    """F(2,3) along height and width (`fastdil.kernels.winograd`); taps of the depth count as channels."""
 
     name = "winograd"
     needs_tame_input = True
@@ -72,7 +71,7 @@ class Winograd:
             return "its tiles are pairs of neighbouring outputs of a phase, and a stride above 1 skips them"
         if problem.kernel[1:] not in _KERNELS:
             taps = " x ".join(map(str, problem.kernel[1:]))
-            return f"it needs three taps along height and width, or two or three along one of them; not {taps}"
+            return f"it needs three taps along height and width, or along one of them; not {taps}"
         for axis in (1, 2):
             outputs, dilation = problem.out_size[axis], problem.dilation[axis]
             if problem.kernel[axis] > 1 and outputs < 2 * dilation:

@@ -1,9 +1,8 @@
 """Winograd's transforms on vectors, and the register tile that multiplies between them.
 
-Along an axis of three taps, F(2,3) makes two outputs out of four samples with four multiplications instead of six; of
-two taps, F(2,2) makes two outputs out of three samples with three instead of four (Winograd, Arithmetic Complexity of
-Computations, 1980; interpolation at 0, 1, -1 and infinity, or 0, 1 and infinity). An axis of one tap passes through.
-Frequencies are as many as samples.
+Along an axis of three taps, F(2,3) makes two outputs out of four samples with four multiplications instead of six
+(Winograd, Arithmetic Complexity of Computations, 1980; interpolation at 0, 1, -1 and infinity). An axis of one tap
+passes through. Frequencies are as many as samples.
 """
 
 from __future__ import annotations
@@ -14,8 +13,8 @@ from numba.extending import intrinsic
 from fastdil.kernels.intrinsics import Vectors, constant, counted_loop, literals, returns
 
 #: Samples that one tile reads along an axis, by its taps, and outputs that it makes.
-SAMPLES = {1: 1, 2: 3, 3: 4}
-OUTPUTS = {1: 1, 2: 2, 3: 2}
+SAMPLES = {1: 1, 3: 4}
+OUTPUTS = {1: 1, 3: 2}
 
 #: Products that are summed in registers before they are added to the tile. Short, because transformed samples and
 #: weights may cancel against each other at the end: their sums must be better than those of plain products.
@@ -26,8 +25,6 @@ def _forward(vectors: Vectors, taps: int, x: list) -> list:
     """Samples to frequencies."""
     if taps == 1:
         return x
-    if taps == 2:
-        return [vectors.sub(x[0], x[1]), x[1], vectors.sub(x[1], x[2])]
     return [vectors.sub(x[0], x[2]), vectors.add(x[1], x[2]), vectors.sub(x[2], x[1]), vectors.sub(x[1], x[3])]
 
 
@@ -35,8 +32,6 @@ def _backward(vectors: Vectors, taps: int, m: list) -> list:
     """Products at each frequency to outputs."""
     if taps == 1:
         return m
-    if taps == 2:
-        return [vectors.add(m[0], m[1]), vectors.sub(m[1], m[2])]
     return [
         vectors.add(m[0], vectors.add(m[1], m[2])),
         vectors.sub(vectors.sub(m[1], m[2]), m[3]),
@@ -282,8 +277,6 @@ def transform_weights(
         def forward(taps, w):
             if taps == 1:
                 return w
-            if taps == 2:
-                return [w[0], doubles.add(w[0], w[1]), w[1]]
             outer = doubles.add(w[0], w[2])
             both = doubles.add(outer, w[1]), doubles.sub(outer, w[1])
             return [w[0], *(builder.fmul(half, value) for value in both), w[2]]
