@@ -16,8 +16,11 @@ from fastdil.hardware import machine
 #: Instruction set -> method -> feature -> nanoseconds per unit; `weights_of` picks. Pedigree: ``python -m
 #: benchmarks.calibrate``, random float32 and float64 problems on one and two threads of two cores.
 #: avx512: AMD EPYC (Zen 4), 2026-11-24, 200 problems. Predictions are off by 1.25 to 1.28 times (median); choices are
-#: within 15 % of the best on 90 % of the problems and never beyond 2.14 times. "weight" is from the machine below.
-#: "fft" is from an AMD EPYC (Zen 3, AVX2), 2026-11-25, 171 problems, off by 1.23 times (median).
+#: within 15 % of the best on 90 % of the problems and never beyond 2.14 times. Not measured: "fft" and "winograd",
+#: which are the first guesses for the machine below, and every "weight".
+#: avx2: AMD EPYC (Zen 3), 2026-11-25, 260 problems, seed 5. Off by 1.23 to 1.38 times (median); choices are within 15 %
+#: on 90 % of them, the worst takes 6.3 times as long: `reference`, fitted at 6.7 ns, took up to three times that,
+#: so it was given twice as much. "weight" is the median over six layers on one and two threads.
 NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {
     "avx512": {
         "reference": {"call": 55100.0, "product": 4.62, "weight": 0.0},
@@ -38,9 +41,26 @@ NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {
             "store": 5.0, "stream": 0.01, "byte": 0.05, "weight": 4.0,
         },
     },
-    "avx2": {},
+    "avx2": {
+        "reference": {"call": 61000.0, "product": 12.0, "weight": 0.0},
+        "direct": {
+            "call": 14500.0, "unit": 77.4, "tile": 49.2, "cycle": 0.639, "masked": 0.807, "gather": 4.61,
+            "byte": 0.0717, "weight": 1.1,
+        },
+        "im2col": {
+            "call": 10800.0, "task": 822.0, "store": 8.82, "fma": 0.276, "copy": 1.03, "gather": 4.33, "entry": 11.9,
+            "stream": 0.0818, "weight": 1.5,
+        },
+        "fft": {
+            "call": 84900.0, "task": 434.0, "butterfly": 0.0, "mix": 0.354, "move": 11.8, "element": 0.0, "spill": 0.0,
+            "stream": 0.0, "weight": 12.0,
+        },
+        "winograd": {
+            "call": 98900.0, "task": 1150.0, "line": 75.7, "run": 33.0, "forward": 0.0, "fma": 0.186, "backward": 2.55,
+            "store": 10.6, "stream": 0.213, "byte": 0.18, "weight": 4.5,
+        },
+    },
 }  # fmt: skip
-NANOSECONDS["avx2"] = NANOSECONDS["avx512"]
 
 #: What a vector multiply-add of integers takes in `im2col`, times that of floats; `direct` waits for its loads instead.
 #: Pedigree: same machine and day, 64 -> 64 channels of 64 x 64, one thread, against float32 in turn.
