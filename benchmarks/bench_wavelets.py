@@ -19,7 +19,7 @@ class Atrous:
         """Prepare, compile and check."""
         row = atrous.ROWS[workload]
         x = row.data()
-        self.call = atrous.prepare(implementation, row, x, atrous.oracle(x, row.levels), timing.granted_cores())
+        self.call = atrous.prepare(implementation, row, x, atrous.oracle(x, row.levels), timing.granted_cores()).call
         timing.calm_heap()
 
     def time_transform(self, workload: str, implementation: str) -> None:

@@ -1,8 +1,8 @@
 """Fit the dispatcher's constants to this machine: ``python -m benchmarks.calibrate [--problems N] [--seed S]``.
 
-Draws random problems, times every method that supports them, and fits ``fastdil.costmodel.NANOSECONDS`` by non-negative
-least squares on relative errors. Prints the table to paste, the typical error of the fit, and how much slower the
-choices made with it are than the best choices.
+Draws random problems, times every method that supports them, and fits the constants of this instruction set in
+``fastdil.costmodel.NANOSECONDS`` by non-negative least squares on relative errors. Prints the table to paste, the
+typical error of the fit, and how much slower the choices made with it are than the best choices.
 """
 
 from __future__ import annotations
@@ -21,12 +21,15 @@ from fastdil import costmodel
 from fastdil.algorithms import ALGORITHMS
 from fastdil.dispatch import granted_threads
 from fastdil.errors import UntameInputError
+from fastdil.functional import conv
 from fastdil.hardware import machine
 from fastdil.plans import plan
 from fastdil.problem import Problem
 
 #: Problems are drawn between these many multiply-accumulates.
 _MACS = (1e4, 1e9)
+#: Numbers, at least, whose preparation is long enough to be timed.
+_FEWEST_WEIGHTS = 30_000
 #: Predicted seconds beyond which a method is not timed.
 _TOO_SLOW = 0.3
 
@@ -51,6 +54,7 @@ class Timing(NamedTuple):
     method: str
     features: dict[str, float]
     seconds: float
+    weight: float | None = None  #: nanoseconds to prepare one weight, where there are enough to tell
 
 
 def draws(count: int, seed: int) -> Iterator[Draw]:
@@ -80,7 +84,8 @@ def _draw(rng: np.random.Generator) -> Draw:
         kind, spread(2, 512)
     )
     longest = {1: 1500, 2: 31, 3: 5}[rank]
-    kernel = (spread(1, longest if kind == "single" else min(longest, 45)),) * rank
+    taps = spread(1, longest if kind == "single" else min(longest, 45))
+    kernel = (3 if rng.random() < 0.3 else taps,) * rank  # as in most layers
     size = tuple(spread(*{1: (100, 1_000_000), 2: (8, 2000), 3: (6, 96)}[rank]) for _ in range(rank))
     dilation = spread(1, {1: 512, 2: 24, 3: 6}[rank])
     stride = int(rng.choice([1, 1, 1, 1, 2]))
@@ -99,8 +104,10 @@ def measure(draw: Draw, threads: int, budget: float = 0.1) -> list[Timing]:
     x, w = (rng.standard_normal(shape).astype(draw.dtype) for shape in (draw.x_shape, draw.w_shape))
     used = granted_threads(problem, threads)
     calls, features = {}, {}
-    for name, algorithm in ALGORITHMS.items():
-        if algorithm.supports(problem, machine()) is None and algorithm.estimate(problem, used).seconds < _TOO_SLOW:
+    able = {name: each for name, each in ALGORITHMS.items() if each.supports(problem, machine()) is None}
+    predicted = {name: algorithm.estimate(problem, used).seconds for name, algorithm in able.items()}
+    for name, algorithm in able.items():
+        if predicted[name] <= max(_TOO_SLOW, min(predicted.values())):
             call = plan(w, method=name, threads=threads, **draw.spec)
             try:
                 call(x)
@@ -114,7 +121,24 @@ def measure(draw: Draw, threads: int, budget: float = 0.1) -> list[Timing]:
             start = time.perf_counter()
             call(x)
             samples[name].append(time.perf_counter() - start)
-    return [Timing(name, features[name], statistics.median(times)) for name, times in samples.items()]
+    medians = {name: statistics.median(times) for name, times in samples.items()}
+    weights = {name: _weight_time(draw, name, threads, x, w, medians[name]) for name in calls}
+    return [Timing(name, features[name], medians[name], weights[name]) for name in calls]
+
+
+def _weight_time(draw: Draw, method: str, threads: int, x: np.ndarray, w: np.ndarray, seconds: float) -> float | None:
+    """Nanoseconds that a functional call takes longer than a plan's `seconds`, for each weight that it prepares."""
+    unit = costmodel.preparation(method, 1)
+    estimate = ALGORITHMS[method].estimate(draw.problem, granted_threads(draw.problem, threads))
+    count = estimate.preparation_seconds / unit if unit else 0
+    if count < _FEWEST_WEIGHTS:
+        return None
+    calls = []
+    for _ in range(4):
+        start = time.perf_counter()
+        conv(x, w, method=method, threads=threads, **draw.spec)
+        calls.append(time.perf_counter() - start)
+    return 1e9 * max(statistics.median(calls[1:]) - seconds, 0) / count  # the first one also worked out the layout
 
 
 def fit(timings: list[Timing]) -> dict[str, float]:
@@ -124,16 +148,18 @@ def fit(timings: list[Timing]) -> dict[str, float]:
     names = list(timings[0].features)
     rows = np.array([[timing.features[name] / (1e9 * timing.seconds) for name in names] for timing in timings])
     scale = np.maximum(rows.max(axis=0), 1e-30)
-    weights, _ = nnls(rows / scale, np.ones(len(rows)))
-    return {name: float(f"{value:.3g}") for name, value in zip(names, weights / scale, strict=True)}
+    fitted, _ = nnls(rows / scale, np.ones(len(rows)))
+    table = {name: float(f"{value:.3g}") for name, value in zip(names, fitted / scale, strict=True)}
+    table["weight"] = float(f"{statistics.median([t.weight for t in timings if t.weight is not None] or [0.0]):.3g}")
+    return table
 
 
 def report(results: list[list[Timing]], table: dict[str, dict[str, float]]) -> str:
     """The fitted table, the error of its predictions and the quality of its choices."""
-    lines = ["NANOSECONDS: dict[str, dict[str, float]] = {"]
+    lines = [f'NANOSECONDS["{machine().isa}"] = {{']
     for method, weights in table.items():
         lines.append(f'    "{method}": {{{", ".join(f"{name!r}: {value}" for name, value in weights.items())}}},')
-    lines.append("}".replace("'", '"'))
+    lines = [line.replace("'", '"') for line in (*lines, "}")]
     for method in table:
         ratios = [_predicted(table, t) / t.seconds for timings in results for t in timings if t.method == method]
         errors = sorted(max(ratio, 1 / ratio) for ratio in ratios)
@@ -169,7 +195,7 @@ def main(arguments: list[str] | None = None) -> int:
         results.append(measure(draw, threads))
         print(f"\r{number + 1} of {options.problems}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
-    table = costmodel.NANOSECONDS
+    table = {method: costmodel.weights_of(method) for method in ALGORITHMS}
     if not options.check:
         everything = [timing for timings in results for timing in timings]
         table = {

@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from benchmarks import atrous, report, rocket, streams, timing
+from benchmarks.checked import Checked
 
 #: Row -> the function that returns its checked candidates, ``(name, threads, dtype) -> {candidate: call}``.
-ROWS: dict[str, Callable[..., dict[str, Callable[[], object]]]] = {
+ROWS: dict[str, Callable[..., dict[str, Checked]]] = {
     name: module.calls for module in (streams, atrous, rocket) for name in module.ROWS
 }
 #: What a candidate is compared with but does not do the same work: shown, but no peer.
@@ -29,6 +30,7 @@ class Result:
 
     name: str
     samples: dict[str, timing.Samples] = field(default_factory=dict)
+    errors: dict[str, str | None] = field(default_factory=dict)
     note: str | None = None
 
     @property
@@ -56,7 +58,9 @@ def measure(names: Sequence[str], dtype: str, threads: int, repeat: int, min_tim
         print(f"{number}/{len(names)} {name}", file=sys.stderr, flush=True)
         result = Result(name)
         try:
-            calls = ROWS[name](name, threads, dtype)
+            checked = ROWS[name](name, threads, dtype)
+            result.errors = {candidate: each.error for candidate, each in checked.items()}
+            calls = {candidate: each.call for candidate, each in checked.items()}
             result.samples = timing.interleaved(calls, repeat, min_time)
         except Exception as error:  # belongs into the table, not over it
             result.note = f"failed: {type(error).__name__}: {str(error).splitlines()[0]}"
@@ -66,10 +70,10 @@ def measure(names: Sequence[str], dtype: str, threads: int, repeat: int, min_tim
 
 
 def text(results: Sequence[Result]) -> str:
-    """Milliseconds as a table that is Markdown, and straight in a terminal too."""
+    """Milliseconds (errors) as a table that is Markdown, and straight in a terminal too."""
     lines = [["pipeline", "fastdil", "best peer", "", "ratio", "others"]]
     for result in results:
-        shown = {name: report.milliseconds(samples.median) for name, samples in result.samples.items()}
+        shown = {name: _cell(samples.median, result.errors.get(name)) for name, samples in result.samples.items()}
         best = result.best_peer or "-"
         others = ", ".join(f"{name} {time}" for name, time in shown.items() if name not in ("fastdil", best))
         ratio = f"{result.ratio:.2f}" if math.isfinite(result.ratio) else "-"
@@ -83,10 +87,14 @@ def text(results: Sequence[Result]) -> str:
     return "\n".join([*(f"| {' | '.join(line)} |" for line in padded), ""])
 
 
+def _cell(seconds: float, error: str | None) -> str:
+    return report.milliseconds(seconds) + (f" ({error})" if error is not None else "")
+
+
 def as_json(results: Sequence[Result]) -> list[dict[str, object]]:
     """Every sample."""
     return [
         {"name": r.name, "note": r.note, "best_peer": r.best_peer, "ratio": r.ratio if math.isfinite(r.ratio) else None}
-        | {"cells": {name: samples.seconds for name, samples in r.samples.items()}}
+        | {"cells": {name: samples.seconds for name, samples in r.samples.items()}, "errors": r.errors}
         for r in results
     ]

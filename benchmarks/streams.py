@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks import peers
+from benchmarks.checked import Checked
 
 Call = Callable[[np.ndarray], np.ndarray]
 #: Blocks that every candidate must filter rightly before it is timed.
@@ -67,8 +68,8 @@ ROWS: dict[str, Layer | WaveNet] = {
 }
 
 
-def calls(name: str, threads: int, dtype: str = "float32") -> dict[str, Callable[[], np.ndarray]]:
-    """The candidates of a row that are installed, as functions without arguments; their results have been checked."""
+def calls(name: str, threads: int, dtype: str = "float32") -> dict[str, Checked]:
+    """The candidates of a row that are installed, as functions without arguments; errors are in eps max A."""
     row = ROWS[name]
     rng = np.random.default_rng(0)
     x = rng.standard_normal((row.channels, _CHECKED * row.samples)).astype(dtype)
@@ -84,7 +85,7 @@ def calls(name: str, threads: int, dtype: str = "float32") -> dict[str, Callable
         y = np.concatenate([call(block).copy() for block in blocks], axis=1)
         error = float(np.max(np.abs(y - expected))) / (float(np.finfo(dtype).eps) * scale)
         assert error <= _LIMIT, f"{name}: {candidate} is wrong, {error:.3g} eps max A"
-        result[candidate] = lambda call=call: call(blocks[0])
+        result[candidate] = Checked(lambda call=call: call(blocks[0]), f"{error:.2g}")
     return result
 
 

@@ -11,20 +11,55 @@ from collections.abc import Mapping
 
 import numpy as np
 
-#: Method -> feature -> nanoseconds per unit. Pedigree: two cores of an AMD EPYC (Zen 4, AVX-512), 2026-11-24,
-#: ``python -m benchmarks.calibrate --problems 200``: random float32 and float64 problems on one and two threads.
-#: Predictions are off by 1.25 to 1.28 times (median); choices are within 15 % of the best on 90 % of the problems and
-#: never beyond 2.14 times. On problems that it has not seen: see `docs/performance.md`.
-NANOSECONDS: dict[str, dict[str, float]] = {
-    "reference": {"call": 55100.0, "product": 4.62},
-    "direct": {
-        "call": 9410.0, "unit": 52.4, "tile": 2.99, "cycle": 0.81, "masked": 0.0, "gather": 6.57, "byte": 0.0956,
+from fastdil.hardware import machine
+
+#: Instruction set -> method -> feature -> nanoseconds per unit; `weights_of` picks. Pedigree: ``python -m
+#: benchmarks.calibrate``, random float32 and float64 problems on one and two threads of two cores.
+#: avx512: AMD EPYC (Zen 4), 2026-11-24, 200 problems. Predictions are off by 1.25 to 1.28 times (median); choices are
+#: within 15 % of the best on 90 % of the problems and never beyond 2.14 times. Not measured: "fft" and "winograd",
+#: which are the first guesses for the machine below, and every "weight".
+#: avx2: AMD EPYC (Zen 3), 2026-11-25, 260 problems, seed 5. Off by 1.23 to 1.38 times (median); choices are within 15 %
+#: on 90 % of them, the worst takes 6.3 times as long: `reference`, fitted at 6.7 ns, took up to three times that,
+#: so it was given twice as much. "weight" is the median over six layers on one and two threads.
+NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {
+    "avx512": {
+        "reference": {"call": 55100.0, "product": 4.62, "weight": 0.0},
+        "direct": {
+            "call": 9410.0, "unit": 52.4, "tile": 2.99, "cycle": 0.81, "masked": 0.0, "gather": 6.57, "byte": 0.0956,
+            "weight": 1.0,
+        },
+        "im2col": {
+            "call": 5000.0, "task": 778.0, "store": 7.24, "fma": 0.406, "copy": 0.156, "gather": 5.49, "entry": 10.7,
+            "stream": 0.0, "weight": 1.0,
+        },
+        "fft": {
+            "call": 50800.0, "task": 349.0, "butterfly": 0.345, "mix": 0.322, "move": 7.45, "element": 0.0,
+            "spill": 0.606, "stream": 0.0, "weight": 19.8,
+        },
+        "winograd": {
+            "call": 60000.0, "task": 5000.0, "line": 30.0, "run": 10.0, "forward": 1.0, "fma": 0.4, "backward": 1.0,
+            "store": 5.0, "stream": 0.01, "byte": 0.05, "weight": 4.0,
+        },
     },
-    "im2col": {
-        "call": 5000.0, "task": 778.0, "store": 7.24, "fma": 0.406, "copy": 0.156, "gather": 5.49, "entry": 10.7,
-        "stream": 0.0,
+    "avx2": {
+        "reference": {"call": 61000.0, "product": 12.0, "weight": 0.0},
+        "direct": {
+            "call": 14500.0, "unit": 77.4, "tile": 49.2, "cycle": 0.639, "masked": 0.807, "gather": 4.61,
+            "byte": 0.0717, "weight": 1.1,
+        },
+        "im2col": {
+            "call": 10800.0, "task": 822.0, "store": 8.82, "fma": 0.276, "copy": 1.03, "gather": 4.33, "entry": 11.9,
+            "stream": 0.0818, "weight": 1.5,
+        },
+        "fft": {
+            "call": 84900.0, "task": 434.0, "butterfly": 0.0, "mix": 0.354, "move": 11.8, "element": 0.0, "spill": 0.0,
+            "stream": 0.0, "weight": 12.0,
+        },
+        "winograd": {
+            "call": 98900.0, "task": 1150.0, "line": 75.7, "run": 33.0, "forward": 0.0, "fma": 0.186, "backward": 2.55,
+            "store": 10.6, "stream": 0.213, "byte": 0.18, "weight": 4.5,
+        },
     },
-    "fft": {"call": 77600.0, "block": 267000.0, "butterfly": 0.0222, "mix": 0.11, "point": 5.37},
 }  # fmt: skip
 
 #: What a vector multiply-add of integers takes in `im2col`, times that of floats; `direct` waits for its loads instead.
@@ -41,10 +76,20 @@ CALL_SECONDS = 5e-6
 _RELATIVE = {"high": 2.0**-14, "medium": 2.0**-6}
 
 
+def weights_of(method: str) -> dict[str, float]:
+    """Nanoseconds per unit of each feature of a method, and of a prepared weight, on this machine."""
+    return NANOSECONDS[machine().isa if machine().isa in NANOSECONDS else "avx2"][method]
+
+
 def predict(method: str, features: Mapping[str, float]) -> float:
     """Seconds that `method` is predicted to take for this much work."""
-    weights = NANOSECONDS[method]
+    weights = weights_of(method)
     return 1e-9 * sum(weights[name] * amount for name, amount in features.items())
+
+
+def preparation(method: str, numbers: float) -> float:
+    """Seconds that preparing the weights is predicted to take, for this many numbers."""
+    return 1e-9 * weights_of(method)["weight"] * numbers
 
 
 def error_limit(precision: str, dtype: np.dtype) -> float:

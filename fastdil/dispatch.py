@@ -36,8 +36,10 @@ def parse_method(method: object) -> str:
     return one_of("method", method, ("auto", *methods()))
 
 
-def choose(problem: Problem, method: str, threads: int) -> tuple[Algorithm, ...]:
+def choose(problem: Problem, method: str, threads: int, prepared: bool = True) -> tuple[Algorithm, ...]:
     """Algorithms to try in turn: the forced one, or by predicted time up to the first that takes any input.
+
+    Unless the weights are `prepared` once for many calls, the time of a call includes that.
 
     Raises
     ------
@@ -49,7 +51,8 @@ def choose(problem: Problem, method: str, threads: int) -> tuple[Algorithm, ...]
         if refusal is not None:
             raise bad_value("method", method, f"one that supports this problem: {refusal}")
         return (ALGORITHMS[method],)
-    ranked = sorted(_estimates(problem, granted_threads(problem, threads)).items(), key=lambda item: item[1].seconds)
+    estimates = _estimates(problem, granted_threads(problem, threads), prepared)
+    ranked = sorted(estimates.items(), key=lambda item: item[1].seconds)
     order = [ALGORITHMS[name] for name, _ in ranked]
     for last, algorithm in enumerate(order):
         if not algorithm.needs_tame_input:
@@ -58,17 +61,21 @@ def choose(problem: Problem, method: str, threads: int) -> tuple[Algorithm, ...]
 
 
 @lru_cache(maxsize=256)
-def _estimates(problem: Problem, threads: int) -> dict:
-    here = machine()
-    return {
-        name: algorithm.estimate(problem, threads)
-        for name, algorithm in ALGORITHMS.items()
-        if algorithm.supports(problem, here) is None
-    }
+def _estimates(problem: Problem, threads: int, prepared: bool) -> dict[str, Estimate]:
+    here, estimates = machine(), {}
+    for name, algorithm in ALGORITHMS.items():
+        if algorithm.supports(problem, here) is None:
+            estimate = algorithm.estimate(problem, threads)
+            if not prepared:
+                estimate = estimate._replace(seconds=estimate.seconds + estimate.preparation_seconds)
+            estimates[name] = estimate
+    return estimates
 
 
-def explain_problem(problem: Problem, method: str = "auto", threads: int | None = None) -> Explanation:
-    """Every method's verdict on a problem; a forced method must support it."""
+def explain_problem(
+    problem: Problem, method: str = "auto", threads: int | None = None, prepared: bool = True
+) -> Explanation:
+    """Every method's verdict on a problem; a forced method must support it. `prepared` as in `choose`."""
     here, granted = machine(), granted_threads(problem, parse_threads(threads))
     if problem.is_empty:
         refusals = dict.fromkeys(ALGORITHMS)
@@ -76,8 +83,8 @@ def explain_problem(problem: Problem, method: str = "auto", threads: int | None 
         chosen = method if method != "auto" else next(iter(ALGORITHMS))
     else:
         refusals = {name: algorithm.supports(problem, here) for name, algorithm in ALGORITHMS.items()}
-        estimates = _estimates(problem, granted)
-        chosen = choose(problem, method, granted)[0].name
+        estimates = _estimates(problem, granted, prepared)
+        chosen = choose(problem, method, granted, prepared)[0].name
     kind = ELEMENT_KIND[problem.dtype.name]
     peak = peak_gflops(kind) * min(granted, here.cores) if kind[0] == "f" else None
     wary = {name: _WARY for name, algorithm in ALGORITHMS.items() if algorithm.needs_tame_input}

@@ -15,6 +15,7 @@ class Estimate(NamedTuple):
     seconds: float
     workspace_bytes: int  #: scratch memory of all threads together
     error_bound: float  #: in units of eps times the largest conv(|x|, |w|)
+    preparation_seconds: float = 0.0  #: what preparing the weights takes, once per plan but in each functional call
 
 
 @dataclass(frozen=True)

@@ -246,7 +246,7 @@ def _key(value):
 def _new_runner(spec, key, x, w, bias, method, threads):
     """The input as kernels can read it, and a runner for its layout, remembered under `key`."""
     w, bias = plans.as_array("w", w), plans.check_bias(bias, spec.out_channels)
-    x, runner, is_lasting = plans.new_runner(spec, plans.as_array("x", x), w, bias, method, threads)
+    x, runner, is_lasting = plans.new_runner(spec, plans.as_array("x", x), w, bias, method, threads, False)
     if is_lasting:
         _runners.put(key, runner)
     return x, runner
@@ -306,7 +306,7 @@ def explain(
         activation=activation,
         precision=precision,
     )
-    return explain_problem(problem, parse_method(method), parse_threads(threads))
+    return explain_problem(problem, parse_method(method), parse_threads(threads), prepared=False)
 
 
 def warmup(dtypes: tuple[str, ...] = ("float32",), methods: tuple[str, ...] | None = None) -> None:

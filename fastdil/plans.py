@@ -36,7 +36,15 @@ class Runner:
     Safe to call from many threads at once: nothing in it changes after it has been built.
     """
 
-    def __init__(self, problem: Problem, result_dtype: np.dtype, x_strides: tuple[int, ...], method: str, threads: int):
+    def __init__(
+        self,
+        problem: Problem,
+        result_dtype: np.dtype,
+        x_strides: tuple[int, ...],
+        method: str,
+        threads: int,
+        prepared: bool,
+    ):
         self.problem, self.result_dtype = problem, result_dtype
         self.threads = granted_threads(problem, threads)
         self.x_strides = (*x_strides[:2], *(0,) * (5 - len(x_strides)), *x_strides[2:])
@@ -47,7 +55,7 @@ class Runner:
         if self.is_empty and method != "auto":
             parse_method(method)
         if not self.is_empty:
-            self.algorithms = choose(problem, method, self.threads)
+            self.algorithms = choose(problem, method, self.threads, prepared)
         self._calls = tuple((a, a.bind(problem, self.x_strides, True, self.threads)) for a in self.algorithms)
 
     def run(self, x: np.ndarray, weights_for, bias: np.ndarray | None, out: np.ndarray) -> None:
@@ -128,18 +136,19 @@ def apply(
 
 
 def new_runner(
-    spec: ConvSpec, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, method: str, threads: int
+    spec: ConvSpec, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, method: str, threads: int, prepared: bool
 ) -> tuple[np.ndarray, Runner, bool]:
     """`x` as kernels can read it, a runner for its layout, and whether the runner serves every array laid out like `x`.
 
-    It does unless `x` lies so oddly in memory that only this call knew to copy it.
+    It does unless `x` lies so oddly in memory that only this call knew to copy it. `prepared`: the weights are prepared
+    once for many calls.
     """
     check_input(x, spec)
     compute, result = result_dtypes(*(array.dtype for array in (x, w, bias) if array is not None))
     ready = readable(x, compute)
     batched = ready if ready.ndim == spec.rank + 2 else ready[None]
     problem = spec.problem(batched.shape, compute, bias is not None)
-    runner = Runner(problem, result, batched.strides, method, threads)
+    runner = Runner(problem, result, batched.strides, method, threads, prepared)
     return ready, runner, ready is x or x.dtype != compute or not x.dtype.isnative
 
 
@@ -187,7 +196,7 @@ class Plan:
         key = (x.shape, x.strides, x.dtype)
         runner = self._runners.get(key)
         if runner is None or not x.flags.aligned:
-            args = (self._w, self._bias, self._method, self._threads)
+            args = (self._w, self._bias, self._method, self._threads, True)
             x, runner, is_lasting = new_runner(self._spec, as_array("x", x), *args)
             if is_lasting:
                 self._runners.put(key, runner)

@@ -427,6 +427,11 @@ class Problem:
         return self.group_in * self.taps
 
     @property
+    def weights(self) -> int:
+        """Weights, all groups together."""
+        return self.out_channels * self.terms
+
+    @property
     def macs(self) -> int:
         """Nominal multiply-accumulates, padding zeros included."""
         return self.batch * self.out_channels * self.out_pixels * self.terms

@@ -269,7 +269,8 @@ def _runner(
             precision=precision,
         )
         try:
-            runners.append(plans.Runner(spec.problem(layout.x_shape, compute), result, layout.strides, method, threads))
+            problem = spec.problem(layout.x_shape, compute)
+            runners.append(plans.Runner(problem, result, layout.strides, method, threads, prepared=False))
         except ValueError as error:
             refusal = error
     if not runners:

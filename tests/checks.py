@@ -14,17 +14,29 @@ import pytest
 
 import fastdil
 
-METHODS = fastdil.methods()
+#: Methods that take some kernels only; tests that force them go through `forced`.
+NARROW = ("winograd",)
+#: Kernels that `winograd` takes: taps along height and width.
+WINOGRAD_KERNELS = ((3, 3), (1, 3), (3, 1))
+
+EVERY_METHOD = fastdil.methods()
+METHODS = tuple(name for name in EVERY_METHOD if name not in NARROW)
 
 #: Methods that compute by transforms: exact and local only up to rounding, so they take finite floats only.
 TRANSFORMS = ("fft",)
 PLAIN = tuple(name for name in METHODS if name not in TRANSFORMS)
+#: Methods whose sums of small integers are rounded.
+ROUNDING = (*TRANSFORMS, *NARROW)
 
 TESTS = Path(__file__).resolve().parent
 
 
-def may_refuse(method: str, dtype, stride) -> bool:
-    """True where the contract lets `method` refuse a valid problem with finite data."""
+def may_refuse(method: str, dtype, stride, problem=None) -> bool:
+    """True where the contract lets `method` refuse a valid problem with finite data; `winograd` needs the problem."""
+    if method in NARROW:
+        pairs = zip(problem.kernel, problem.out_size, problem.dilation, strict=True)
+        is_paired = problem.kernel[1:] in WINOGRAD_KERNELS and all(k == 1 or n >= 2 * d for k, n, d in [*pairs][1:])
+        return np.dtype(dtype).kind not in "f" or np.max(stride) > 1 or not is_paired
     return method in TRANSFORMS and (np.dtype(dtype).kind in "biu" or np.max(stride) > 1)
 
 
@@ -46,7 +58,9 @@ def forced(method: str, x, w, bias=None, **args):
     verdict = row(explanation, method)
     if verdict.verdict != "refused":
         return fastdil.conv(x, w, bias, method=method, **args)
-    assert may_refuse(method, dtype, args.get("stride", 1)), f"{method} refuses {x.shape}: {verdict.reason}"
+    assert may_refuse(method, dtype, args.get("stride", 1), explanation.problem), (
+        f"{method} refuses {x.shape}: {verdict.reason}"
+    )
     assert len(verdict.reason) > 10
     with pytest.raises(ValueError, match=re.escape(verdict.reason)):
         fastdil.conv(x, w, bias, method=method, **args)

@@ -39,7 +39,9 @@ def test_transforms_are_checked(monkeypatch, row, name):
         return
     x = row.data()
     expected = atrous.oracle(x, row.levels)
-    assert len(atrous.prepare(name, row, x, expected, 1)()) >= row.levels + 1
+    checked = atrous.prepare(name, row, x, expected, 1)
+    assert len(checked.call()) >= row.levels + 1
+    assert (checked.error is not None) == (name in ("fastdil", "scipy"))
     if name in ("fastdil", "scipy"):
         with pytest.raises(AssertionError, match="wrong result"):
             atrous.prepare(name, row, x, expected[::-1], 1)
@@ -56,7 +58,8 @@ def test_streams_are_checked(monkeypatch, name):
     assert expected <= set(calls)
     row = streams.ROWS[name]
     outputs = row.skip if isinstance(row, streams.WaveNet) else row.outputs
-    assert {call().shape for call in calls.values()} == {(outputs, row.samples)}
+    assert {each.call().shape for each in calls.values()} == {(outputs, row.samples)}
+    assert all(0 <= float(each.error) < 100 for each in calls.values())
     part = "_stack" if isinstance(row, streams.WaveNet) else "_stream"
     right = getattr(streams, part)
 
@@ -71,7 +74,7 @@ def test_streams_are_checked(monkeypatch, name):
 
 def test_features_are_checked(monkeypatch):
     monkeypatch.setitem(rocket.ROWS, "small", ((4, 1, 40), "transform"))
-    assert rocket.calls("small", 1)["fastdil"]().shape == (4, 9996)
+    assert rocket.calls("small", 1)["fastdil"].call().shape == (4, 9996)
     assert rocket.calls("small", 1, "float64") == {}
 
 
@@ -98,12 +101,15 @@ def test_rows_are_part_of_the_comparison(quick, monkeypatch, capsys, tmp_path):
     assert len({len(header), len(rule), len(line), len(failed)}) == 1
     assert line.split()[1] == "atrous_2_20"
     assert "copy" in line.split("|")[-2]
+    assert line.split("|")[2].strip().endswith(")")  # the error beside the time
     first, second = json.loads(saved.read_text())["pipelines"]
     assert len(first["cells"]["fastdil"]) == 5
     best = min((n for n in first["cells"] if n not in ("fastdil", "copy")), key=lambda n: np.median(first["cells"][n]))
     assert first["best_peer"] == best
     assert first["ratio"] == pytest.approx(np.median(first["cells"][best]) / np.median(first["cells"]["fastdil"]))
     assert second["cells"] == {}
+    assert 0 <= float(first["errors"]["fastdil"]) < 10
+    assert first["errors"]["copy"] is None
 
 
 def test_the_suite_signal_has_them_all(monkeypatch, capsys):

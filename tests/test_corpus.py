@@ -14,7 +14,7 @@ import grid
 import naive
 import numpy as np
 import pytest
-from checks import METHODS, TRANSFORMS, assert_form, assert_within, forced
+from checks import EVERY_METHOD, ROUNDING, assert_form, assert_within, forced
 
 CORPUS = Path(__file__).resolve().parents[2] / "shared" / "corpus" / "benchdnn_dilated.txt"
 #: Nominal multiply-accumulates above which channels and batch shrink; geometry and grouping stay.
@@ -159,7 +159,7 @@ def prepared(case, dtype):
 
 
 @needs_corpus
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", EVERY_METHOD)
 @pytest.mark.parametrize("case", dict.fromkeys(shrink(read_case(*line)) for line in LINES), ids=str)
 def test_corpus(case, method):
     x, w, bias, truth, limit = prepared(case, "float32")
@@ -167,7 +167,7 @@ def test_corpus(case, method):
     if y is None:
         return
     assert_form(y, truth, "float32")
-    if method in TRANSFORMS:
+    if method in ROUNDING:
         assert_within(y, truth, limit)
     else:
         np.testing.assert_array_equal(y, truth)

@@ -6,7 +6,8 @@ import re
 import grid
 import numpy as np
 import pytest
-from checks import METHODS, may_refuse, row
+from checks import EVERY_METHOD as METHODS
+from checks import NARROW, PLAIN, may_refuse, row
 
 import fastdil
 
@@ -35,7 +36,7 @@ def test_rows(x_shape, w_shape, args, dtype):
         assert isinstance(c.reason, str)
         assert len(c.reason) >= 10
         if c.verdict == "refused":
-            assert may_refuse(c.name, dtype, args.get("stride", 1))
+            assert may_refuse(c.name, dtype, args.get("stride", 1), e.problem)
             assert c.seconds is None
         else:
             assert c.seconds >= fastest >= 0
@@ -43,14 +44,15 @@ def test_rows(x_shape, w_shape, args, dtype):
             assert math.isfinite(c.seconds)
             assert 0 <= c.workspace_bytes <= 64 << 20
             assert c.gflops >= 0
-            assert c.peak_share is None or 0 <= c.peak_share <= 1.5
+            # Shares count the products of the definition; transforms need far fewer.
+            assert c.peak_share is None or 0 <= c.peak_share <= (1.5 if c.name in PLAIN else 100)
 
 
 @pytest.mark.parametrize("case", grid.SAMPLE, ids=str)
 def test_what_is_explained_is_what_can_run(case):
     e = fastdil.explain(case.x_shape, case.w_shape, **case.args)
     assert e.chosen in METHODS
-    assert not may_refuse(e.chosen, "float32", case.stride)
+    assert not may_refuse(e.chosen, "float32", case.stride, e.problem)
     assert (
         e.problem.out_shape
         == fastdil.conv(np.zeros(case.x_shape, "f4"), np.zeros(case.w_shape, "f4"), **case.args).shape
@@ -59,7 +61,7 @@ def test_what_is_explained_is_what_can_run(case):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_forced_method_is_the_chosen_one(name):
-    e = fastdil.explain((1, 1, 4000), (1, 1, 30), method=name)
+    e = fastdil.explain((1, 1, 4000), (1, 1, 3 if name in NARROW else 30), method=name)
     assert e.chosen == name
     assert row(e, name).verdict == "chosen"
     assert sorted(c.name for c in e.candidates) == sorted(METHODS)
@@ -118,7 +120,7 @@ def test_threads_make_it_no_slower():
 
 def test_methods_and_machine():
     assert METHODS[:1] != ()
-    assert set(METHODS) >= {"reference", "direct", "im2col", "fft"}
+    assert set(METHODS) >= {"reference", "direct", "im2col", "fft", "winograd"}
     assert isinstance(METHODS, tuple)
     m = fastdil.machine()
     assert m.isa in ("avx512", "avx2", "generic")

@@ -6,11 +6,12 @@ import grid
 import naive
 import numpy as np
 import pytest
-from checks import METHODS, PLAIN, TRANSFORMS, assert_within, forced, run_child
+from checks import EVERY_METHOD, METHODS, PLAIN, TRANSFORMS, assert_within, forced, run_child
 
 import fastdil
 
 every_method = pytest.mark.parametrize("method", METHODS)
+forced_method = pytest.mark.parametrize("method", EVERY_METHOD)
 plain_method = pytest.mark.parametrize("method", PLAIN)
 plain_or_auto = pytest.mark.parametrize("method", [*PLAIN, "auto"])
 transform_method = pytest.mark.parametrize("method", TRANSFORMS)
@@ -196,7 +197,7 @@ def test_sums_that_overflow_are_infinite(method):
 REPEATED = (*FILLED[::6], *(case for case in grid.CASES if case.group == "large"))
 
 
-@every_method
+@forced_method
 @pytest.mark.parametrize("dtype", ["float32", "float64", "complex64"])
 @pytest.mark.parametrize("case", REPEATED, ids=str)
 def test_threads_do_not_change_a_bit(case, dtype, method):
@@ -208,7 +209,7 @@ def test_threads_do_not_change_a_bit(case, dtype, method):
         np.testing.assert_array_equal(forced(method, x, w, bias, threads=threads, **case.args), one)
 
 
-@every_method
+@forced_method
 @pytest.mark.parametrize("dtype", ["float32", "float64", "complex64"])
 @pytest.mark.parametrize("case", REPEATED, ids=str)
 def test_batches_do_not_change_a_bit(case, dtype, method):
@@ -224,7 +225,7 @@ def test_batches_do_not_change_a_bit(case, dtype, method):
         np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 
-@every_method
+@forced_method
 @pytest.mark.parametrize("case", REPEATED[::3], ids=str)
 def test_layout_does_not_change_a_bit(case, method):
     """The same numbers in another memory order give the same bits, and so does a second call."""
@@ -261,7 +262,7 @@ def test_direct_sums_do_not_depend_on_the_position(x_shape, w_shape, dilation, d
     np.testing.assert_array_equal(padded[inner], whole)
 
 
-@every_method
+@forced_method
 @pytest.mark.parametrize("dtype", ["float32", "complex128", "int8"])
 @pytest.mark.parametrize("case", FILLED, ids=str)
 def test_nothing_is_written_outside_out(case, dtype, method):

@@ -36,6 +36,12 @@ SHAPES = [
     ((257,), (100,)),    ((6, 7), (3, 2)), ((6, 7), (1, 4)), ((5, 40), (4, 1)), ((2, 3), (3, 5)), ((31, 33), (8, 7)),
     ((4, 5, 6), (2, 3, 2)), ((5, 4, 20), (1, 1, 3)), ((3, 2, 4), (4, 2, 1)),
 ]  # fmt: skip
+#: For dtypes whose kernels differ in nothing but the type from those that go through all shapes: each width of rows has
+#: a kernel to compile, and these are narrow.
+FEW_SHAPES = [
+    ((9,), (1,)), ((9,), (4,)), ((1,), (4,)), ((3,), (8,)), ((60,), (30,)), ((6, 7), (3, 2)), ((2, 3), (3, 5)),
+    ((4, 5, 6), (2, 3, 2)), ((3, 2, 4), (4, 2, 1)),
+]  # fmt: skip
 
 
 @both
@@ -43,7 +49,8 @@ SHAPES = [
 @pytest.mark.parametrize("mode", ["full", "same", "valid"])
 @pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
 def test_agrees_with_scipy(name, mode, method, dtype):
-    for (x_shape, taps_shape), dilation in itertools.product(SHAPES, (1, 2, 3)):
+    shapes = SHAPES if dtype == "float32" else FEW_SHAPES
+    for (x_shape, taps_shape), dilation in itertools.product(shapes, (1, 2, 3)):
         x, taps = small(x_shape, dtype), small(taps_shape, dtype, 1)
         if method in TRANSFORMS:  # they refuse what the taps do not see, and so all zeros
             x[x == 0], taps[taps == 0] = 2, 1
@@ -63,7 +70,8 @@ def test_agrees_with_scipy(name, mode, method, dtype):
 @pytest.mark.parametrize("mode", ["full", "same", "valid"])
 @pytest.mark.parametrize("dtype", [d for d in DTYPES if np.dtype(d).kind in "iu"])
 def test_integers_are_exact_and_wrap_as_in_scipy(name, mode, dtype):
-    for (x_shape, taps_shape), dilation in itertools.product(SHAPES, (1, 3)):
+    shapes = SHAPES if dtype == "int16" else FEW_SHAPES
+    for (x_shape, taps_shape), dilation in itertools.product(shapes, (1, 3)):
         x, taps = full_range(x_shape, dtype), full_range(taps_shape, dtype, 1)
         dense = stuffed(taps, dilation)
         if mode == "valid" and any(np.less(x_shape, dense.shape)):
@@ -220,7 +228,7 @@ def views(dtype):
     yield "read-only", frozen
 
 
-@pytest.mark.parametrize("dtype", ["float32", "complex128", "int8"])
+@pytest.mark.parametrize("dtype", ["float32", "complex64", "int16"])
 @pytest.mark.parametrize("boundary", ["zeros", "symmetric"])
 def test_any_layout(dtype, boundary):
     for label, x in views(dtype):
@@ -245,7 +253,7 @@ def test_any_layout(dtype, boundary):
 
 
 @pytest.mark.parametrize("method", [*PLAIN, "auto"])
-@pytest.mark.parametrize("dtype", ["float32", "complex128", "int16"])
+@pytest.mark.parametrize("dtype", ["float32", "complex64", "int16"])
 def test_taps_may_lie_anywhere(dtype, method):
     x, taps = small((3, 40), dtype), small(9, dtype, 1)
     raw = np.zeros(taps.nbytes + 1, np.uint8)[1:]

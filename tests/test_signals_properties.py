@@ -1,4 +1,7 @@
-"""Signals: random arguments against the oracle, and the laws of convolution that need none."""
+"""Signals: random arguments against the oracle, and the laws of convolution that need none.
+
+The laws are tried on one dtype of each kind: each further one would compile some ten kernels of its own.
+"""
 
 import naive
 import numpy as np
@@ -117,7 +120,7 @@ def test_shifting_a_periodic_signal_shifts_the_result(call, name, shift):
 
 
 @settings(max_examples=60)
-@given(call=calls(), dtype=st.sampled_from(("int16", "float64", "complex128")))
+@given(call=calls(), dtype=st.sampled_from(("int16", "float64", "complex64")))
 def test_convolving_is_correlating_with_flipped_conjugated_taps(call, dtype):
     x_shape, taps_shape, args = call
     x, taps = small(x_shape, dtype), small(taps_shape, dtype, 1)
@@ -174,7 +177,7 @@ def test_full_contains_the_other_modes(call, name):
     dilation=st.integers(1, 9),
     mode=st.sampled_from(("full", "same", "valid")),
     name=names,
-    dtype=st.sampled_from(("int32", "float64", "complex64")),
+    dtype=st.sampled_from(("int16", "float64", "complex64")),
 )
 def test_scipy_in_one_dimension(n, k, dilation, mode, name, dtype):
     assume(mode != "valid" or (k - 1) * dilation < n)

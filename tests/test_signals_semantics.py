@@ -45,6 +45,8 @@ def test_errors_stay_below_the_bound(name, method, dtype):
         ((9, 10, 11), (3, 2, 4), 2, "same", None),
         ((50, 64), (60,), 1, "same", 0),
     ]
+    if dtype != "float32":
+        cases = cases[:4:3]  # other dtypes take the same ways; these are long sums, in one axis and in two
     for (x_shape, taps_shape, dilation, mode, axes), boundary in itertools.product(cases, ("zeros", "symmetric")):
         x, taps = normal(x_shape, dtype), normal(taps_shape, dtype, 1)
         args = (name, x, taps, dilation, mode, axes, boundary)
@@ -200,7 +202,7 @@ def test_a_forced_transform_that_refuses_writes_nothing():
 
 
 @both
-@pytest.mark.parametrize("dtype", ["int16", "float16", "float32", "complex128"])
+@pytest.mark.parametrize("dtype", ["int16", "float16", "float32", "complex64"])
 @pytest.mark.parametrize("ndim", [1, 5])
 def test_out(name, dtype, ndim):
     shape, taps_shape, axes = ((4, 5, 20), (3,), 1) if ndim == 1 else ((3, 3, 3, 3, 4), (2,) * 4, (0, 1, 3, 4))
@@ -354,7 +356,7 @@ def test_taps_without_axes_scale():
 @both
 @every_mode
 @pytest.mark.parametrize("boundary", BOUNDARIES)
-@pytest.mark.parametrize("dtype", ["float64", "complex64", "int8"])
+@pytest.mark.parametrize("dtype", ["float64", "complex64", "int16"])
 def test_taps_along_more_than_three_axes(name, mode, boundary, dtype):
     x = small((4, 5, 3, 4, 5), dtype)
     for taps_shape, axes in (

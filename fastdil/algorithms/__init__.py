@@ -11,9 +11,12 @@ from fastdil.algorithms.direct import Direct
 from fastdil.algorithms.fft import Fft
 from fastdil.algorithms.im2col import Im2col
 from fastdil.algorithms.reference import Reference
+from fastdil.algorithms.winograd import Winograd
 
 #: Every algorithm, in registry order.
-ALGORITHMS: dict[str, Algorithm] = {algorithm.name: algorithm for algorithm in (Reference(), Direct(), Im2col(), Fft())}
+ALGORITHMS: dict[str, Algorithm] = {
+    algorithm.name: algorithm for algorithm in (Reference(), Direct(), Im2col(), Fft(), Winograd())
+}
 
 
 def methods() -> tuple[str, ...]:
@@ -22,6 +25,6 @@ def methods() -> tuple[str, ...]:
     Examples
     --------
     >>> methods()
-    ('reference', 'direct', 'im2col', 'fft')
+    ('reference', 'direct', 'im2col', 'fft', 'winograd')
     """
     return tuple(ALGORITHMS)

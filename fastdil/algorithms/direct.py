@@ -38,6 +38,10 @@ _MOST_LINES = 1 << 16
 _LINES_BYTES = 1 << 20
 #: Signals are folded from so many taps on, unless more than this share of the work would be lanes without outputs.
 _FEWEST_FOLDED, _MOST_WASTE = 24, 1.6
+#: Vectors of a tile with so few rows, for rows of samples that do not fill the widest: each is a kernel to compile.
+#: With 2, 3, 4, 6 and 8 instead, rows of 14 to 96 samples took the same time, within 8 % (float32, one and two tile
+#: rows and depthwise 3 x 3, AMD EPYC, AVX2, 2026-11).
+_WIDTHS = {8: (8, 6, 3), 6: (6, 3), 4: (4, 3), 3: (3, 2)}
 
 
 class Direct:
@@ -62,23 +66,29 @@ class Direct:
             costmodel.predict(self.name, layout.features(min(threads, layout.tasks))),
             layout.scratch_bytes * min(threads, layout.tasks),
             costmodel.chain_error(CHAIN_TERMS, problem.terms),
+            costmodel.preparation(self.name, 0 if _is_plain_order(problem) else problem.weights),
         )
 
     def prepare(self, problem: Problem, w: np.ndarray) -> Weights:
-        if problem.group_out == 1 and problem.dtype.kind != "c":
-            return Weights(w, all_finite(w))  # a single row is in this order already
+        if _is_plain_order(problem):
+            return Weights(w, all_finite(w))
         return Weights(pack_weights(problem, w, _channel_tile(problem)[0], taps_first=False), all_finite(w))
 
     def bind(self, problem: Problem, x_strides: tuple[int, ...], finite: bool, threads: int) -> Call:
         strides = real_strides(problem, x_strides)
         layout = _layout(problem, is_plain=finite and strides[-1] == problem.unit)
         params = layout.params
-        params[STRIDES] = strides
+        layout.place(strides)
         params[ACTIVATE] = activation_address(problem)
         if isinstance(layout, _ChannelLayout):
             params[stencil.SKIP_PADDING] = int(finite)
         skip = crop_bytes(problem, x_strides)
         return kernel_call(layout.kernel().address, params, skip, layout.tasks, layout.scratch_bytes, threads)
+
+
+def _is_plain_order(problem: Problem) -> bool:
+    """Whether weights are used as they are: a single row per group is in the order of the kernels already."""
+    return problem.group_out == 1 and problem.dtype.kind != "c"
 
 
 @lru_cache(maxsize=256)  # functional calls ask each time they pack
@@ -107,19 +117,24 @@ def _plane_tile(problem: Problem) -> tuple[int, int] | None:
         return None
     rows_of_phase = -(-problem.out_size[1] * stride // step)
     vector_bytes = machine().vector_bytes
-    rows = min(4 if heights >= 5 else 3, heights, rows_of_phase)
-    if vector_bytes < 64:  # 16 registers instead of 32
-        rows = min(rows, 2)
+    if vector_bytes == 64:
+        rows = min(4 if heights >= 5 else 3, heights, rows_of_phase)
+        most = 6 if rows <= 3 else 4
+    else:
+        # 16 registers instead of 32. Two rows of four vectors or four of three on AVX2, one thread: 31 x 31 30.1 and
+        # 27.6 ms, depthwise 7 x 7 of 56 x 56 1.2 and 0.63 ms (four of two), 5 x 5 6.4 and 6.9 ms.
+        rows = min(4 if heights >= 7 else 2, heights, rows_of_phase)
+        most = 3 if rows > 2 else 4
     if rows < 2:
         return None
     lanes = lanes_of(element_kind(problem), vector_bytes)
-    return rows, _narrowed(6 if vector_bytes == 64 and rows <= 3 else 4, problem.out_size[2], lanes)
+    return rows, _narrowed(most, problem.out_size[2], lanes)
 
 
 def _narrowed(width: int, reals: int, lanes: int) -> int:
     """At most `width` vectors, fewer where a row of `reals` samples is so short that whole vectors would be wasted."""
     needed = -(-reals // lanes)
-    return min((w for w in (8, 6, 4, 3, 2) if w <= width), key=lambda w: (-(-needed // w) * w, -w))
+    return min(_WIDTHS[width], key=lambda w: (-(-needed // w) * w, -w))
 
 
 class _Layout:
@@ -135,8 +150,7 @@ class _Layout:
         self.planes = problem.batch * problem.groups
         self.params = fill(problem, module.FIELDS)
         self.units = self._cut()
-        unit_macs = self.chunk * problem.group_out * problem.terms * self._unit_rows()
-        self.task_units = max(min(_TASK_MACS // max(unit_macs, 1), self.units), 1)
+        self.task_units = self._task_units()
         self.tasks = -(-self.units // self.task_units)
         self.params[module.UNITS], self.params[module.TASK_UNITS] = self.units, self.task_units
         self.params[module.CHUNKS], self.params[module.CHUNK_PIXELS] = self.chunks, self.chunk
@@ -146,9 +160,18 @@ class _Layout:
         """Write the kernel's own parameters; returns the number of units."""
         raise NotImplementedError
 
+    def _task_units(self) -> int:
+        """Units of a task."""
+        unit_macs = self.chunk * self.problem.group_out * self.problem.terms * self._unit_rows()
+        return max(min(_TASK_MACS // max(unit_macs, 1), self.units), 1)
+
     def _unit_rows(self) -> int:
         """Output rows of a unit."""
         raise NotImplementedError
+
+    def place(self, strides: tuple[int, ...]) -> None:
+        """Tell the kernel the strides of the input."""
+        self.params[STRIDES] = strides
 
     def kernel(self) -> Any:
         """The compiled kernel."""
@@ -235,9 +258,40 @@ class _PlaneLayout(_Layout):
         row_groups = -(-height // (row_step * rows))
         plane_bytes = problem.group_in * math.prod(problem.size) * problem.dtype.itemsize
         plane_block = min(max(_PLANES_BYTES // max(plane_bytes, 1), 1), self.planes)
+        self.strides = planes.laid_out_strides(params, self.strip)
+        plane_elements = problem.group_in * self.strides[0]
+        self.is_laid_out = self._is_worth_copying(plane_elements)
+        if self.is_laid_out:
+            plane_block = _planes_at_once(problem, plane_elements)
+            params[planes.LAID_OUT] = plane_block * plane_elements
         params[planes.ROW_STEP], params[planes.ROW_GROUPS] = row_step, row_groups
         params[planes.PLANES], params[planes.PLANE_BLOCK] = self.planes, plane_block
         return -(-self.planes // plane_block) * plane_block * depth * row_step * row_groups * self.chunks
+
+    def _is_worth_copying(self, plane_elements: int) -> bool:
+        """Whether planes are laid out, so that no tile is at an end of a row: small ones, where many tiles would be.
+
+        Masks cost next to nothing where registers hold them.
+        """
+        problem, (inside, at_ends) = self.problem, super()._tiles()
+        has_masks = self.vector_bytes == 64 and problem.padding_mode == "zeros"
+        is_small = plane_elements * problem.dtype.itemsize <= _PLANES_BYTES and _plane_macs(problem) <= 2 * _TASK_MACS
+        return is_small and not has_masks and 3 * at_ends >= inside and problem.kernel[2] > 1
+
+    def _tiles(self) -> tuple[int, int]:
+        inside, at_ends = super()._tiles()
+        return (inside + at_ends, 0) if self.is_laid_out else (inside, at_ends)
+
+    def _task_units(self) -> int:
+        if not self.is_laid_out:
+            return super()._task_units()
+        return self.units // -(-self.planes // int(self.params[planes.PLANE_BLOCK]))
+
+    def place(self, strides: tuple[int, ...]) -> None:
+        if self.is_laid_out:
+            self.params[planes.INPUT_N : planes.INPUT_H + 1] = strides[:4]
+            strides = (0, *self.strides)
+        super().place(strides)
 
     def _unit_rows(self) -> int:
         return self.tile[0]
@@ -251,6 +305,17 @@ class _PlaneLayout(_Layout):
         heights = self.problem.kernel[1]
         alone = 2 * sum(_step_cycles(present, width) for present in range(1, rows))
         return ((heights - rows + 1) * _step_cycles(rows, width) + alone) / heights
+
+
+def _plane_macs(problem: Problem) -> int:
+    return problem.out_pixels * problem.terms
+
+
+def _planes_at_once(problem: Problem, plane_elements: int) -> int:
+    """Planes that are laid out together: those of one task, and no more than fit into a part of L2."""
+    planes_of_task = _TASK_MACS // max(_plane_macs(problem), 1)
+    fitting = _PLANES_BYTES // (plane_elements * problem.dtype.itemsize)
+    return max(min(planes_of_task, fitting, problem.batch * problem.groups), 1)
 
 
 class _FoldLayout(_Layout):

@@ -53,6 +53,7 @@ class Im2col:
             costmodel.predict(self.name, layout.features(min(threads, layout.tasks))),
             layout.scratch_bytes * min(threads, layout.tasks),
             costmodel.chain_error(gemm.CHAIN_TERMS, problem.terms),
+            costmodel.preparation(self.name, problem.weights),
         )
 
     def prepare(self, problem: Problem, w: np.ndarray) -> Weights:
@@ -73,7 +74,7 @@ class Im2col:
 def _cut(problem: Problem, finite: bool) -> list[regions.Region]:
     if not finite or problem.padding_mode != "zeros":
         return [regions.Region(tuple(regions.whole(problem, axis)[0] for axis in range(3)))]
-    weights, rows = costmodel.NANOSECONDS["im2col"], problem.group_out * problem.unit
+    weights, rows = costmodel.weights_of("im2col"), problem.group_out * problem.unit
 
     def cost(region: regions.Region) -> float:
         copies, gathers = _packed_vectors(problem, region)

@@ -11,6 +11,7 @@ import numpy as np
 from fastdil import partition, plans
 from fastdil.dask.cuts import Cuts, as_dask
 from fastdil.dask.overlap import overlapped
+from fastdil.dispatch import parse_method
 from fastdil.errors import bad_value
 from fastdil.padding import MODES
 from fastdil.partition import AxisPart
@@ -198,8 +199,6 @@ def _filtered(name, x, taps, dilation, mode, axes, boundary, method, precision, 
     weights = taps.transpose(order)
     weights = np.flip(weights) if name == "convolve" else weights.conj() if weights.dtype.kind == "c" else weights
     along = [described[axis] for axis in sorted(chosen)]
-    if any(axis.size == 0 for axis in along):
-        raise bad_value("x.shape", x.shape, "at least one sample along the axes of the taps")
     spec = ConvSpec.parse(
         (1, 1, *weights.shape),
         dilation=tuple(axis.dilation for axis in along),
@@ -208,10 +207,13 @@ def _filtered(name, x, taps, dilation, mode, axes, boundary, method, precision, 
         precision=precision,
     )
     compute, result = result_dtypes(x.dtype, taps.dtype)
+    workers = as_int("threads", threads, 1)
+    if any(axis.size == 0 for axis in described):
+        parse_method(method)
+        return da.empty([axis.outputs for axis in described], dtype=result)
     moved = da.moveaxis(x, sorted(chosen), list(range(x.ndim - taps.ndim, x.ndim)))
     batch = moved.shape[: -taps.ndim]
     problem = spec.problem((int(np.prod(batch)), 1, *moved.shape[-taps.ndim :]), compute)
-    workers = as_int("threads", threads, 1)
     names = partition.method_names(problem, method, workers)
     operation = _Convolution(weights[None, None], None, spec, names, workers, is_signal=True)
     cuts = Cuts.of(problem, moved.chunks)

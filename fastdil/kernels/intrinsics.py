@@ -134,6 +134,11 @@ class Vectors:
         maximum = self._declare(f"llvm.maximum.v{self.lanes}{self.kind}", self.type, (self.type,) * 2)
         return self.builder.call(maximum, (a, b))
 
+    def absolute(self, a: ir.Value) -> ir.Value:
+        """The magnitudes of floats."""
+        fabs = self._declare(f"llvm.fabs.v{self.lanes}{self.kind}", self.type, (self.type,))
+        return self.builder.call(fabs, (a,))
+
     def shuffle(self, a: ir.Value, b: ir.Value, order: Sequence[int]) -> ir.Value:
         """A vector of the lanes of `a` and `b`, counted through, in the given order."""
         return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(I32, len(order)), list(order)))
@@ -351,9 +356,39 @@ def call_on_row(typingctx, address, row, count):
     return types.void(*(types.int64,) * 3), _call
 
 
+@intrinsic
+def call_with_table(typingctx, address, data, table):
+    """Call the C function at `address` on data that it works on as a table says."""
+    return types.void(*(types.int64,) * 3), _call
+
+
+@intrinsic
+def call_part(typingctx, address, params, scratch, w):
+    """Call one part of a kernel, compiled on its own, at `address`."""
+    return types.void(*(types.int64,) * 4), _call
+
+
 # ---------------------------------------------------------------------------------------------------------
 # moving elements
 # ---------------------------------------------------------------------------------------------------------
+
+
+@intrinsic(prefer_literal=True)
+def fill_zeros(typingctx, kind, lanes, target, count):
+    """`count` vectors of zeros."""
+    kind_name, lane_count = literals(kind, lanes)
+
+    def codegen(context, builder, signature, args):
+        vectors = Vectors(builder, kind_name, lane_count)
+
+        def body(index, carried):
+            vectors.store(vectors.zero, carried[0])
+            return [vectors.at(carried[0], lane_count)]
+
+        counted_loop(builder, args[3], [args[2]], body)
+        return context.get_dummy_value()
+
+    return returns(types.void, (kind, lanes, target, count)), codegen
 
 
 @intrinsic(prefer_literal=True)
@@ -375,6 +410,27 @@ def copy_vectors(typingctx, kind, lanes, target, target_step, source, source_ste
 
     arguments = (kind, lanes, target, target_step, source, source_step, count, bits)
     return returns(types.void, arguments), codegen
+
+
+@intrinsic(prefer_literal=True)
+def copy_run(typingctx, kind, lanes, target, source, count):
+    """Copy at least `count` elements: whole vectors are read and written."""
+    kind_name, lane_count = literals(kind, lanes)
+
+    def codegen(context, builder, signature, args):
+        target, source, count = args[2:]
+        vectors = Vectors(builder, kind_name, lane_count)
+
+        def body(index, carried):
+            shift = builder.mul(index, constant(lane_count))
+            vectors.store(vectors.load(vectors.at(source, shift)), vectors.at(target, shift))
+            return []
+
+        steps = builder.sdiv(builder.add(count, constant(lane_count - 1)), constant(lane_count))
+        counted_loop(builder, steps, [], body)
+        return context.get_dummy_value()
+
+    return returns(types.void, (kind, lanes, target, source, count)), codegen
 
 
 @intrinsic(prefer_literal=True)

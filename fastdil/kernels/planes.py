@@ -5,8 +5,8 @@ loaded once for all of them; unaligned loads are what bounds these kernels. A ta
 such a group of rows.
 
 At the ends of a zero-padded row, samples are loaded under masks; with another padding mode, the lines are first laid
-out as that mode continues them. Views with a step along the width, strides and weights that are not finite are left to
-`fastdil.kernels.stencil`.
+out as that mode continues them. Where planes are small, so that most tiles are at an end, whole planes are laid out.
+Views with a step along the width, strides and weights that are not finite are left to `fastdil.kernels.stencil`.
 """
 
 from __future__ import annotations
@@ -29,16 +29,20 @@ from fastdil.kernels.geometry import (
     KW,
     LW,
     MODE,
+    ND,
+    NH,
     NW,
     OD,
     OH,
     OUT_PIXELS,
     OW,
     XC,
+    XH,
     XN,
     lanes_of,
+    source_index,
 )
-from fastdil.kernels.intrinsics import OUTSIDE, gather_vectors, load_i64, store_i64
+from fastdil.kernels.intrinsics import OUTSIDE, copy_run, copy_vectors, gather_vectors, load_i64, store_i64
 from fastdil.kernels.pack import fill_columns, fill_constant, row_offset
 from fastdil.kernels.stencil import CHAIN_TERMS, PLAIN_CHAINS, fill_masks
 from fastdil.kernels.store import store_tile
@@ -63,8 +67,10 @@ _SLOT_BYTES = 1 << 15
     SLOTS, SLOT_STEP,  # tiles at row ends that are remembered, and bytes for each
     SEGMENT,  # samples of one line that a tile reads
     TABLE, SEGMENT_TABLE, SEGMENTS, SUMS, NO_ROWS, TAGS, ENDS, RUN, CLOSES,  # byte offsets into the scratch memory
-) = range(GEOMETRY, GEOMETRY + 22)  # fmt: skip
-FIELDS = 22
+    LAID_OUT,  # the same of laid-out planes, whose strides then take the place of the input's; else 0
+    INPUT_N, INPUT_C, INPUT_D, INPUT_H,  # the input's strides, if planes are laid out
+) = range(GEOMETRY, GEOMETRY + 27)  # fmt: skip
+FIELDS = 27
 
 
 @helper
@@ -118,6 +124,48 @@ def fill_segments(kind, lanes, size, params, scratch, source, columns, lines):
 
 
 @helper
+def lay_out_line(kind, lanes, size, params, target, source):
+    """Copy a row of samples, and what the padding mode continues it with; zeros are there already."""
+    before, count, mode = load_i64(params, LW), load_i64(params, NW), load_i64(params, MODE)
+    inside = target + before * size
+    if count < lanes:
+        copy_run(kind, 1, inside, source, count)
+    else:
+        copy_run(kind, lanes, inside, source, count // lanes * lanes)
+        end = (count - lanes) * size
+        copy_run(kind, lanes, inside + end, source + end, lanes)
+    if mode != 0:
+        length = load_i64(params, OW) + (load_i64(params, KW) - 1) * load_i64(params, DW)
+        for index in range(before):
+            copy_run(kind, 1, target + index * size, source + source_index(index - before, count, mode) * size, 1)
+        for index in range(before + count, length):
+            copy_run(kind, 1, target + index * size, source + source_index(index - before, count, mode) * size, 1)
+
+
+@helper
+def lay_out_planes(kind, lanes, size, params, scratch, x, first_plane, planes):
+    """Copy the samples of some planes and continue their rows: then no tile is at an end of a row."""
+    channels, groups = load_i64(params, GROUP_IN), load_i64(params, GROUPS)
+    depths, heights, pitch = load_i64(params, ND), load_i64(params, NH), load_i64(params, XH) * size
+    target = scratch + load_i64(params, LAID_OUT)
+    lines = planes * channels * depths * heights
+    copy_vectors(
+        kind, lanes, target, lanes * size, target, 0, (lines * pitch + (lanes - 1) * size) // (lanes * size), 0
+    )
+    for plane in range(first_plane, first_plane + planes):
+        sample, group = plane // groups, plane % groups
+        for channel in range(channels):
+            source = x + (
+                sample * load_i64(params, INPUT_N) + (group * channels + channel) * load_i64(params, INPUT_C)
+            ) * size  # fmt: skip
+            for depth in range(depths):
+                for height in range(heights):
+                    at = depth * load_i64(params, INPUT_D) + height * load_i64(params, INPUT_H)
+                    lay_out_line(kind, lanes, size, params, target, source + at * size)
+                    target += pitch
+
+
+@helper
 def plane_column(
     kind, lanes, rows, width, size, single, params, scratch, source, weights, column
 ):  # fmt: skip
@@ -127,8 +175,10 @@ def plane_column(
     step, closes = load_i64(params, DW), scratch + load_i64(params, CLOSES)
     table, tile = scratch + load_i64(params, TABLE), scratch + load_i64(params, SUMS)
     errors = tile + rows * strip * size if load_i64(params, IS_LONG) else 0
-    position = column - load_i64(params, LW)
-    inside = position >= 0 and position + (all_taps - 1) * step + strip <= load_i64(params, NW)
+    position, is_laid_out = column, load_i64(params, LAID_OUT) != 0
+    if not is_laid_out:
+        position -= load_i64(params, LW)
+    inside = is_laid_out or (position >= 0 and position + (all_taps - 1) * step + strip <= load_i64(params, NW))
     ends = 0 if inside else end_of_row(params, scratch, position, width, lanes)
     if not inside and mode != 0:
         fill_segments(kind, lanes, size, params, scratch, source, ends, sheets * (heights + rows - 1))
@@ -151,13 +201,11 @@ def plane_column(
 
 @helper
 def plane_unit(
-    kind, lanes, rows, width, size, single, params, x, w, bias, out, scratch, plane, line, begin, present
+    kind, lanes, rows, width, size, single, params, source, w, bias, out, scratch, plane, line, begin, present
 ):  # fmt: skip
-    """Some columns of up to `rows` output rows of one plane; `line` is the first of them."""
-    strip, group_in = width * lanes, load_i64(params, GROUP_IN)
-    group, sample = plane % load_i64(params, GROUPS), plane // load_i64(params, GROUPS)
-    terms = group_in * load_i64(params, KD) * load_i64(params, KH) * load_i64(params, KW)
-    source = x + (sample * load_i64(params, XN) + group * group_in * load_i64(params, XC)) * size
+    """Some columns of up to `rows` output rows of one plane, whose samples are at `source`; `line` is the first row."""
+    strip, group = width * lanes, plane % load_i64(params, GROUPS)
+    terms = load_i64(params, GROUP_IN) * load_i64(params, KD) * load_i64(params, KH) * load_i64(params, KW)
     target, run = out + plane * load_i64(params, OUT_PIXELS) * size, scratch + load_i64(params, RUN)
     out_width = load_i64(params, OW)
     row_distance = load_i64(params, ROW_STEP) * out_width
@@ -196,6 +244,12 @@ def _make_plane_kernel(kind: str, size: int, lanes: int, rows: int, width: int, 
         turn, rest = rest % plane_block, rest // plane_block
         row_set, rest = rest % row_sets, rest // row_sets
         depth, first_plane = rest % depths, rest // depths * plane_block
+        is_laid_out = load_i64(params, LAID_OUT) != 0
+        channels, groups = load_i64(params, GROUP_IN), load_i64(params, GROUPS)
+        if is_laid_out:  # a task is then a block of planes
+            lay_out_planes(
+                kind, lanes, size, params, scratch, x, first_plane, min(plane_block, plane_count - first_plane)
+            )
         while index < last:
             plane = first_plane + turn
             first_row = row_set // row_step * rows * row_step + row_set % row_step
@@ -206,8 +260,14 @@ def _make_plane_kernel(kind: str, size: int, lanes: int, rows: int, width: int, 
                 if depth * row_sets + row_set != listed:
                     fill_lines(params, scratch + load_i64(params, TABLE), depth, first_row, rows)
                     listed = depth * row_sets + row_set
+                if is_laid_out:
+                    source = scratch + load_i64(params, LAID_OUT) + turn * channels * load_i64(params, XC) * size
+                else:
+                    source = x + (
+                        plane // groups * load_i64(params, XN) + plane % groups * channels * load_i64(params, XC)
+                    ) * size  # fmt: skip
                 plane_unit(
-                    kind, lanes, rows, width, size, single, params, x, w, bias, out, scratch, plane,
+                    kind, lanes, rows, width, size, single, params, source, w, bias, out, scratch, plane,
                     depth * height + first_row, chunk * load_i64(params, CHUNK_PIXELS), present,
                 )  # fmt: skip
             index += 1
@@ -232,8 +292,18 @@ def plane_kernel(kind: str, vector_bytes: int, rows: int, width: int, single: bo
     return _make_plane_kernel(kind, size, lanes, rows, width, int(single), name)
 
 
+def laid_out_strides(params: np.ndarray, strip: int) -> tuple[int, int, int, int]:
+    """Strides of laid-out planes: of channel, depth, height and width. `strip` is the length of a tile."""
+    pitch = -(-int(params[OW]) // strip) * strip + int((params[KW] - 1) * params[DW])
+    plane = int(params[ND] * params[NH]) * pitch
+    return plane, int(params[NH]) * pitch, pitch, 1
+
+
 def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int, rows: int, width: int) -> int:
-    """Write chains, slots and the byte offsets of the scratch memory's parts into `params`; returns its size."""
+    """Write chains, slots and the byte offsets of the scratch memory's parts into `params`; returns its size.
+
+    ``params[LAID_OUT]`` is how many elements laid-out planes take, and becomes where they are.
+    """
     lanes, size = lanes_of(kind, vector_bytes), int(kind[1:]) // 8
     strip, taps = width * lanes, int(params[KW])
     sheets = int(params[GROUP_IN] * params[KD])
@@ -257,6 +327,8 @@ def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int, rows: int, 
         (RUN, 4 * 8),
         (CLOSES, int(params[KH]) * 8),
     )
+    if params[LAID_OUT]:
+        parts += ((LAID_OUT, (int(params[LAID_OUT]) + lanes) * size),)
     offset = 0
     for field, needed in parts:
         params[field] = offset

@@ -155,25 +155,23 @@ def add_lines(
                 pack_lines(
                     kind, lanes, width, size, params, scratch, x, part, line_count, tap, taps, column, count, rows
                 )
+            # Samples stand in the panel, whose table counts the taps of earlier chains itself, or in x.
+            is_gathered = way == _GATHERED
+            listed = panel_table if is_gathered else part
+            samples = panel if is_gathered else x + position * size
+            sample_step, weight_shift = width * lanes if is_gathered else step, 0 if is_gathered else tap * rows * size
             for block in range(blocks):
-                base, target = weights + block * block_step * size, tile + 2 * block * tile_bytes
-                at = base + tap * rows * size
+                base, target = weights + block * block_step * size + weight_shift, tile + 2 * block * tile_bytes
                 errors = target + tile_bytes if is_long else 0
-                if way == _GATHERED:
-                    # The panel's table counts the taps of earlier chains itself.
+                if way == _AT_END:
                     stencil_tile(
-                        kind, lanes, rows, width, 0, panel_table, line_count, chain_lines, taps, panel, width * lanes,
-                        base, rows, 0, target, errors, resume,
-                    )  # fmt: skip
-                elif way == _INSIDE:
-                    stencil_tile(
-                        kind, lanes, rows, width, 0, part, line_count, chain_lines, taps, x + position * size, step,
-                        at, rows, 0, target, errors, resume,
+                        kind, lanes, rows, width, 1, listed, line_count, chain_lines, taps, samples, sample_step,
+                        base, rows, masks, target, errors, resume,
                     )  # fmt: skip
                 else:
                     stencil_tile(
-                        kind, lanes, rows, width, 1, part, line_count, chain_lines, taps, x + position * size, step,
-                        at, rows, masks, target, errors, resume,
+                        kind, lanes, rows, width, 0, listed, line_count, chain_lines, taps, samples, sample_step,
+                        base, rows, 0, target, errors, resume,
                     )  # fmt: skip
             resume = 1
             line += max(line_count, 1)

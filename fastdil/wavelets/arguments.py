@@ -54,7 +54,7 @@ def parse_axes(axes: Any, ndim: int) -> tuple[int, ...]:
     """Ascending, counted from the front."""
     if axes is None:
         return tuple(range(ndim))
-    given = axes if isinstance(axes, tuple | list) else (axes,)
+    given = tuple(axes) if np.iterable(axes) else (axes,)
     chosen = sorted({axis % ndim for axis in (as_int("axes", axis) for axis in given) if -ndim <= axis < ndim})
     if len(chosen) != len(given) or not chosen:
         raise bad_value("axes", axes, f"different integers from {-ndim} to {ndim - 1}")

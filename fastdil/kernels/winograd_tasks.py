@@ -1,0 +1,145 @@
+"""The parameters of `fastdil.kernels.winograd`, what one task of it covers, and how its scratch memory is laid out."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastdil.jit import helper
+from fastdil.kernels.geometry import GEOMETRY, GROUP_IN, GROUPS, KD, lanes_of
+from fastdil.kernels.intrinsics import load_i64, store_i64
+from fastdil.kernels.winograd_tiles import OUTPUTS, SAMPLES
+from fastdil.workspace import ALIGNMENT
+
+#: Terms whose blocks are added plainly; beyond, what rounding loses is kept (`merge_tile`).
+PLAIN_TERMS = 256
+#: This kernel's own parameters, after the geometry.
+(
+    LINES,  # of one sample: depths times lines of one depth
+    PLANE_LINES,  # of one depth
+    TASK_LINES,
+    LINE_BLOCKS,  # tasks that share the lines of a sample
+    ROW_STEP,
+    COLUMN_STEP,  # outputs per run: the dilation, or the whole axis where it has one tap
+    TILES,  # of one line
+    CHUNK,  # most tiles of a line in one task
+    CHUNKS,
+    RUN_CHUNKS,  # chunks of one run, if a chunk never holds a whole one; else 0
+    GROUP_BLOCKS,  # weight blocks per group
+    TASK_BLOCKS,
+    BLOCK_TAPS,  # taps of the depth that are worked on at a time
+    BLOCK_CHANNELS,
+    PITCH,  # bytes from one channel's frequencies to the next one's
+    ROW_PITCH,  # bytes of one row of samples after the transform along the height
+    PIECE_PITCH,  # bytes from the samples 0 of a line's tiles to the samples 1
+    PIECES,  # of a row that are fetched apart
+    PIECE,  # samples of one
+    PANEL,
+    SUMS,
+    PART,
+    ROWS,
+    LINES_AT,
+    ZEROS,
+    COLUMNS,
+    OUTPUTS_AT,
+    JOINED,  # byte offsets of the parts of the scratch memory
+    ERRORS,  # bytes from sums to what was rounded away from them, if blocks are added exactly; else 0
+) = range(GEOMETRY, GEOMETRY + 29)
+FIELDS = 29
+
+#: What `open_task` works out, at the start of the worker's scratch memory.
+(
+    SAMPLE,
+    GROUP,
+    FIRST_BLOCK,
+    LAST_BLOCK,
+    FIRST_LINE,
+    LAST_LINE,
+    FIRST_TILE,
+    LINE_TILES,
+    FIRST_COLUMN,
+    STRIPS,
+    VECTORS,
+) = range(11)
+STATE_FIELDS = 11
+
+
+def tile_shape(vector_bytes: int) -> tuple[int, int]:
+    """Output rows and vectors of the register tile, as in `fastdil.kernels.gemm`."""
+    return (8, 3) if vector_bytes == 64 else (4, 3)
+
+
+@helper
+def open_task(params, state, task, width, lanes):
+    """Decode a task."""
+    rest, line_blocks, chunks = task, load_i64(params, LINE_BLOCKS), load_i64(params, CHUNKS)
+    line_block, rest = rest % line_blocks, rest // line_blocks
+    chunk, rest = rest % chunks, rest // chunks
+    blocks, task_blocks = load_i64(params, GROUP_BLOCKS), load_i64(params, TASK_BLOCKS)
+    out_chunks = (blocks + task_blocks - 1) // task_blocks
+    first_block, rest = rest % out_chunks * task_blocks, rest // out_chunks
+    groups = load_i64(params, GROUPS)
+    store_i64(state, GROUP, rest % groups)
+    store_i64(state, SAMPLE, rest // groups)
+    store_i64(state, FIRST_BLOCK, first_block)
+    store_i64(state, LAST_BLOCK, min(first_block + task_blocks, blocks))
+    first_line = line_block * load_i64(params, TASK_LINES)
+    last_line = min(first_line + load_i64(params, TASK_LINES), load_i64(params, LINES))
+    store_i64(state, FIRST_LINE, first_line)
+    store_i64(state, LAST_LINE, last_line)
+    step, most, parts = load_i64(params, COLUMN_STEP), load_i64(params, CHUNK), load_i64(params, RUN_CHUNKS)
+    first = chunk * most
+    last = first + most
+    if parts > 0:
+        first = chunk // parts * step + chunk % parts * most
+        last = min(first + most, (chunk // parts + 1) * step)
+    tiles = min(last, load_i64(params, TILES)) - first
+    store_i64(state, FIRST_TILE, first)
+    store_i64(state, LINE_TILES, tiles)
+    store_i64(state, FIRST_COLUMN, first // step * 2 * step + first % step)
+    vectors = ((last_line - first_line) * tiles + lanes - 1) // lanes
+    store_i64(state, VECTORS, vectors)
+    store_i64(state, STRIPS, (vectors + width - 1) // width)
+
+
+def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int, height_taps: int, width_taps: int) -> int:
+    """Write pitches and the byte offsets of the scratch memory's parts into `params`; returns its size per worker."""
+    rows, width = tile_shape(vector_bytes)
+    lanes, size = lanes_of(kind, vector_bytes), int(kind[1:]) // 8
+    strip = width * lanes
+    is_exact = int(params[GROUP_IN] * params[KD]) > PLAIN_TERMS
+    height_samples, width_samples = SAMPLES[height_taps], SAMPLES[width_taps]
+    frequencies, tile_outputs = height_samples * width_samples, OUTPUTS[height_taps] * OUTPUTS[width_taps]
+    chunk, step = int(params[CHUNK]), int(params[COLUMN_STEP])
+    tiles = int(params[TASK_LINES]) * chunk
+    strips = -(-tiles // strip)
+    is_apart = width_taps == 1 or int(params[RUN_CHUNKS]) > 0
+    pieces = width_samples if is_apart else 1
+    runs = -(-chunk // step)
+    # Side by side, a row holds all samples of its tiles; some of its last vectors reach beyond.
+    piece = chunk if is_apart else (2 * runs + width_samples - 2) * step
+    piece_pitch = (-(-piece // lanes) + 3) * ALIGNMENT * (lanes * size) // ALIGNMENT
+    params[PIECES], params[PIECE], params[PIECE_PITCH] = pieces, piece, piece_pitch
+    params[ROW_PITCH] = pieces * piece_pitch
+    # An odd number of cache lines, so that neighbouring channels do not compete for the same part of L1.
+    params[PITCH] = (-(-(strips * strip + lanes) * size // ALIGNMENT) | 1) * ALIGNMENT
+    terms = int(params[BLOCK_TAPS]) * int(params[BLOCK_CHANNELS])
+    sums = frequencies * (int(params[TASK_BLOCKS]) * strips * rows * strip * size + ALIGNMENT)
+    params[ERRORS] = sums if is_exact else 0
+    parts = (
+        (None, STATE_FIELDS * 8),
+        (PANEL, frequencies * (terms * int(params[PITCH]) + ALIGNMENT)),
+        (SUMS, 2 * sums if is_exact else sums),
+        (PART, rows * strip * size),
+        (ROWS, height_samples * int(params[ROW_PITCH])),
+        (LINES_AT, 4 * int(params[ROW_PITCH])),
+        (ZEROS, int(params[ROW_PITCH])),
+        (COLUMNS, pieces * piece * 8),
+        (OUTPUTS_AT, (tile_outputs * strips * strip + lanes) * size),
+        (JOINED, (2 * (runs + 1) * min(step, chunk) + 4 * lanes) * size),
+    )
+    offset = 0
+    for field, needed in parts:
+        if field is not None:
+            params[field] = offset
+        offset += -(-needed // ALIGNMENT) * ALIGNMENT
+    return offset

@@ -1,0 +1,67 @@
+"""What `winograd` promises beyond the method-driven tests: its error bound on hard data, and when it steps back."""
+
+import naive
+import numpy as np
+import pytest
+from checks import assert_within
+
+import fastdil
+
+X_SHAPE, W_SHAPE, ARGS = (2, 24, 20, 37), (10, 24, 3, 3), {"dilation": 4, "padding": 4}
+
+
+def hard(name: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Input and weights whose rounding errors point the same way, cancel, or are of very different size."""
+    x, w = rng.standard_normal(X_SHAPE), rng.standard_normal(W_SHAPE)
+    if name == "equal":
+        x, w = np.full(X_SHAPE, 0.1), np.full(W_SHAPE, 0.7)
+    elif name == "positive":
+        x, w = abs(x), abs(w)
+    elif name == "alternating":
+        x = abs(x) * (-1.0) ** np.arange(X_SHAPE[-1])
+    elif name == "uneven channels":
+        x = x * 10.0 ** np.arange(-12, 12)[:, None, None] / 4
+    elif name == "sparse":
+        x = np.where(rng.random(X_SHAPE) < 0.02, x, 0)
+    elif name == "one tap":
+        w[..., :, [0, 2]] = 0
+    return x, w
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ["random", "equal", "positive", "alternating", "uneven channels", "sparse", "one tap"])
+def test_hard_data_stays_within_the_bound_or_is_refused(name, dtype):
+    x, w = (array.astype(dtype) for array in hard(name, np.random.default_rng(3)))
+    truth, limit = naive.conv(x, w, **ARGS), naive.bound(dtype, x, w, **ARGS)
+    assert_within(fastdil.conv2d(x, w, **ARGS), truth, limit)
+    try:
+        y = fastdil.conv2d(x, w, method="winograd", **ARGS)
+    except ValueError:
+        if name in ("random", "equal", "positive"):  # what layers see must not be refused
+            raise
+    else:
+        assert_within(y, truth, limit)
+
+
+def test_a_loud_sample_that_the_taps_hardly_weigh_is_refused():
+    """A tile errs by its loudest sample, the bound counts what the taps make of it."""
+    rng = np.random.default_rng(4)
+    x, w = rng.standard_normal(X_SHAPE).astype("f4"), rng.standard_normal(W_SHAPE).astype("f4")
+    w[:, 5, 2] *= 1e-9
+    x[0, 5, -1, 18] = 1e9  # without padding, the last row meets the last row of taps only
+    with pytest.raises(ValueError, match="winograd"):
+        fastdil.conv2d(x, w, dilation=4, method="winograd")
+    truth, limit = naive.conv(x, w, dilation=4), naive.bound("float32", x, w, dilation=4)
+    assert_within(fastdil.conv2d(x, w, dilation=4), truth, limit)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
+@pytest.mark.parametrize("where", ["x", "w"])
+def test_what_is_not_finite_or_overflows_is_refused_and_stays_local_in_auto(where, value):
+    rng = np.random.default_rng(5)
+    x, w = rng.standard_normal(X_SHAPE).astype("f4"), rng.standard_normal(W_SHAPE).astype("f4")
+    (x if where == "x" else w)[1, 2, 1, 1] = value
+    with pytest.raises(ValueError, match="winograd"):
+        fastdil.conv2d(x, w, method="winograd", **ARGS)
+    automatic, direct = (fastdil.conv2d(x, w, method=method, **ARGS) for method in ("auto", "direct"))
+    np.testing.assert_array_equal(np.isfinite(automatic), np.isfinite(direct))
