@@ -19,18 +19,9 @@ from fastdil import jit
 from fastdil.jit import helper
 from fastdil.kernels.driver import KERNEL_ARGUMENTS
 from fastdil.kernels.geometry import lanes_of
-from fastdil.kernels.intrinsics import (
-    Vectors,
-    constant,
-    counted_loop,
-    literals,
-    load_element,
-    load_i64,
-    returns,
-    store_element,
-    store_i64,
-)
+from fastdil.kernels.intrinsics import load_element, load_i64, store_element, store_i64
 from fastdil.kernels.rows import fill_window, load_i32
+from fastdil.kernels.vectors import Vectors, constant, counted_loop, literals, returns
 
 #: Filters and vectors of a register tile: 16 sums and 4 samples of 32 registers, 8 and 2 of 16.
 ROWS = 4

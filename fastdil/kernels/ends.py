@@ -7,8 +7,9 @@ would put beyond is written to a small buffer, in runs that go up or down throug
 from __future__ import annotations
 
 from fastdil.jit import helper
+from fastdil.kernels.copies import copy_vectors
 from fastdil.kernels.geometry import source_index
-from fastdil.kernels.intrinsics import copy_vectors, load_i64, store_i64
+from fastdil.kernels.intrinsics import load_i64, store_i64
 from fastdil.kernels.sums import smooth_vectors
 
 #: Rows at least this long are combined whole; shorter ones, as the three colours of a pixel, are units of a longer row.

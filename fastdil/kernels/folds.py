@@ -18,6 +18,7 @@ import numpy as np
 
 from fastdil import jit
 from fastdil.jit import helper
+from fastdil.kernels.copies import gather_vectors
 from fastdil.kernels.driver import KERNEL_ARGUMENTS
 from fastdil.kernels.geometry import (
     DW,
@@ -31,7 +32,7 @@ from fastdil.kernels.geometry import (
     XN,
     lanes_of,
 )
-from fastdil.kernels.intrinsics import gather_vectors, load_i64, store_i64
+from fastdil.kernels.intrinsics import load_i64, store_i64
 from fastdil.kernels.pack import fill_columns, fill_constant
 from fastdil.kernels.planes import fill_closes
 from fastdil.kernels.stencil import CHAIN_TERMS, PLAIN_CHAINS

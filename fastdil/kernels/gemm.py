@@ -19,6 +19,7 @@ import numpy as np
 
 from fastdil import jit
 from fastdil.jit import helper
+from fastdil.kernels.copies import ENTRY_FIELDS, OUTSIDE, classify_lanes, copy_runs, gather_vectors
 from fastdil.kernels.driver import KERNEL_ARGUMENTS
 from fastdil.kernels.geometry import (
     GEOMETRY,
@@ -36,15 +37,7 @@ from fastdil.kernels.geometry import (
     XN,
     lanes_of,
 )
-from fastdil.kernels.intrinsics import (
-    ENTRY_FIELDS,
-    OUTSIDE,
-    classify_lanes,
-    copy_runs,
-    gather_vectors,
-    load_i64,
-    store_i64,
-)
+from fastdil.kernels.intrinsics import load_i64, store_i64
 from fastdil.kernels.pack import fill_columns, fill_constant, row_offset
 from fastdil.kernels.store import store_tile
 from fastdil.kernels.tiles import gemm_tile, merge_tile, settle_tile

@@ -6,17 +6,9 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastdil.jit import helper
+from fastdil.kernels.copies import fill_zeros
 from fastdil.kernels.geometry import DW, GROUP_IN, GROUP_OUT, KD, KH, OH, OW, UNIT
-from fastdil.kernels.intrinsics import (
-    Vectors,
-    constant,
-    counted_loop,
-    fill_zeros,
-    literals,
-    load_element,
-    load_i64,
-    returns,
-)
+from fastdil.kernels.intrinsics import load_element, load_i64
 from fastdil.kernels.phase_layout import (
     ENERGY,
     LENGTH,
@@ -30,6 +22,7 @@ from fastdil.kernels.phase_layout import (
     RUN_FIELDS,
     SUMS,
 )
+from fastdil.kernels.vectors import Vectors, constant, counted_loop, literals, returns
 
 
 @intrinsic(prefer_literal=True)

@@ -19,17 +19,9 @@ from fastdil import jit
 from fastdil.jit import helper
 from fastdil.kernels.driver import KERNEL_ARGUMENTS
 from fastdil.kernels.geometry import lanes_of
-from fastdil.kernels.intrinsics import (
-    Vectors,
-    constant,
-    counted_loop,
-    literals,
-    load_i64,
-    returns,
-    store_element,
-    store_i64,
-)
+from fastdil.kernels.intrinsics import load_i64, store_element, store_i64
 from fastdil.kernels.rows import combine_rows, copy_or_zero, fill_window, fold_to, load_i32
+from fastdil.kernels.vectors import Vectors, constant, counted_loop, literals, returns
 
 #: Taps of a kernel, and kernels: the ways to choose three of nine places.
 TAPS, KERNELS = 9, 84

@@ -14,16 +14,9 @@ from numba.extending import intrinsic
 
 from fastdil import jit
 from fastdil.jit import helper
+from fastdil.kernels.copies import fill_zeros
 from fastdil.kernels.geometry import GROUP_IN, KD, KH, UNIT, lanes_of
-from fastdil.kernels.intrinsics import (
-    Vectors,
-    constant,
-    counted_loop,
-    fill_zeros,
-    literals,
-    load_i64,
-    returns,
-)
+from fastdil.kernels.intrinsics import load_i64
 from fastdil.kernels.phase_layout import (
     DATA,
     DATA_STEP,
@@ -36,6 +29,7 @@ from fastdil.kernels.phase_layout import (
     SUMS,
     TILE_ROWS,
 )
+from fastdil.kernels.vectors import Vectors, constant, counted_loop, literals, returns
 
 #: Channels that are summed in registers.
 CHAIN_CHANNELS = 16

@@ -12,6 +12,7 @@ from typing import Any
 
 from fastdil import jit
 from fastdil.jit import helper
+from fastdil.kernels.copies import OUTSIDE, copy_vectors, fill_ramp, interleave_rows
 from fastdil.kernels.driver import KERNEL_ARGUMENTS
 from fastdil.kernels.geometry import (
     DD,
@@ -34,7 +35,7 @@ from fastdil.kernels.geometry import (
     lanes_of,
     source_index,
 )
-from fastdil.kernels.intrinsics import OUTSIDE, copy_vectors, fill_ramp, interleave_rows, load_i64, store_i64
+from fastdil.kernels.intrinsics import load_i64, store_i64
 
 # Parameters of the weight packer.
 (W_GROUP_ROWS, W_CHANNELS, W_TAPS, W_CHANNEL_STEP, W_TAP_STEP, W_BLOCKS) = range(6)

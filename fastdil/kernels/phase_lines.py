@@ -10,6 +10,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastdil.jit import helper
+from fastdil.kernels.copies import fill_zeros, finish_row
 from fastdil.kernels.geometry import (
     ACTIVATE,
     DD,
@@ -33,20 +34,7 @@ from fastdil.kernels.geometry import (
     XW,
     source_index,
 )
-from fastdil.kernels.intrinsics import (
-    Vectors,
-    call_on_row,
-    constant,
-    counted_loop,
-    fill_zeros,
-    finish_row,
-    literals,
-    load_element,
-    load_i64,
-    returns,
-    store_element,
-    store_i64,
-)
+from fastdil.kernels.intrinsics import call_on_row, load_element, load_i64, store_element, store_i64
 from fastdil.kernels.phase_layout import (
     BLOCK,
     LENGTH,
@@ -62,6 +50,7 @@ from fastdil.kernels.phase_layout import (
     are_neighbours,
     limited,
 )
+from fastdil.kernels.vectors import Vectors, constant, counted_loop, literals, returns
 
 
 @intrinsic(prefer_literal=True)

@@ -18,9 +18,10 @@ from typing import Any
 
 from fastdil import jit
 from fastdil.jit import helper
+from fastdil.kernels.copies import fill_zeros
 from fastdil.kernels.driver import KERNEL_ARGUMENTS
 from fastdil.kernels.geometry import DW, GROUP_IN, GROUP_OUT, GROUPS, KD, KH, KW, OUT_PIXELS, UNIT, XC, XN, lanes_of
-from fastdil.kernels.intrinsics import call_part, call_with_table, fill_zeros, load_i64, store_element
+from fastdil.kernels.intrinsics import call_part, call_with_table, load_i64, store_element
 from fastdil.kernels.loudness import largest_lane, loudness, measure, see_taps, seen
 from fastdil.kernels.phase_layout import (
     BLOCK,

@@ -18,6 +18,7 @@ import numpy as np
 
 from fastdil import jit
 from fastdil.jit import helper
+from fastdil.kernels.copies import OUTSIDE, copy_run, copy_vectors, gather_vectors
 from fastdil.kernels.driver import KERNEL_ARGUMENTS
 from fastdil.kernels.geometry import (
     DW,
@@ -42,7 +43,7 @@ from fastdil.kernels.geometry import (
     lanes_of,
     source_index,
 )
-from fastdil.kernels.intrinsics import OUTSIDE, copy_run, copy_vectors, gather_vectors, load_i64, store_i64
+from fastdil.kernels.intrinsics import load_i64, store_i64
 from fastdil.kernels.pack import fill_columns, fill_constant, row_offset
 from fastdil.kernels.stencil import CHAIN_TERMS, PLAIN_CHAINS, fill_masks
 from fastdil.kernels.store import store_tile

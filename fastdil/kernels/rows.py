@@ -8,7 +8,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastdil.jit import helper
-from fastdil.kernels.intrinsics import Vectors, constant, counted_loop, literals, returns
+from fastdil.kernels.vectors import Vectors, constant, counted_loop, literals, returns
 
 
 def fold_to(values: list, lanes: int, make: Callable[[int], Vectors], combine: Callable):

@@ -18,6 +18,7 @@ import numpy as np
 
 from fastdil import jit
 from fastdil.jit import helper
+from fastdil.kernels.copies import OUTSIDE, gather_vectors
 from fastdil.kernels.driver import KERNEL_ARGUMENTS
 from fastdil.kernels.geometry import (
     DW,
@@ -42,7 +43,7 @@ from fastdil.kernels.geometry import (
     XW,
     lanes_of,
 )
-from fastdil.kernels.intrinsics import OUTSIDE, gather_vectors, load_i64, store_i64
+from fastdil.kernels.intrinsics import load_i64, store_i64
 from fastdil.kernels.pack import fill_columns, fill_constant, row_offset
 from fastdil.kernels.store import store_tile
 from fastdil.kernels.tiles import settle_tile, stencil_tile

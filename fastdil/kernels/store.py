@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from fastdil.jit import helper
+from fastdil.kernels.copies import finish_complex_row, finish_row
 from fastdil.kernels.geometry import ACTIVATE, OUT_PIXELS, RELU
-from fastdil.kernels.intrinsics import call_on_row, finish_complex_row, finish_row, load_i64
+from fastdil.kernels.intrinsics import call_on_row, load_i64
 
 
 @helper

@@ -15,17 +15,10 @@ from typing import Any
 
 from fastdil import jit
 from fastdil.jit import helper
+from fastdil.kernels.copies import copy_vectors, finish_row
 from fastdil.kernels.driver import KERNEL_ARGUMENTS
 from fastdil.kernels.geometry import lanes_of
-from fastdil.kernels.intrinsics import (
-    call_on_row,
-    copy_vectors,
-    finish_row,
-    load_element,
-    load_i64,
-    store_element,
-    store_i64,
-)
+from fastdil.kernels.intrinsics import call_on_row, load_element, load_i64, store_element, store_i64
 from fastdil.kernels.tiles import gemm_tile, merge_tile, settle_tile
 
 #: What the kernel is told; addresses and strides are in bytes.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from numba import types
 from numba.extending import intrinsic
 
-from fastdil.kernels.intrinsics import Vectors, constant, counted_loop, literals, returns
+from fastdil.kernels.vectors import Vectors, constant, counted_loop, literals, returns
 
 #: Vectors whose sums are in registers at a time: their weights and addresses are loaded once.
 _TILE = 4

@@ -15,6 +15,7 @@ from numba.extending import intrinsic
 
 from fastdil import jit
 from fastdil.jit import helper
+from fastdil.kernels.copies import copy_vectors
 from fastdil.kernels.driver import KERNEL_ARGUMENTS
 from fastdil.kernels.geometry import (
     DD,
@@ -42,17 +43,8 @@ from fastdil.kernels.geometry import (
     lanes_of,
     source_index,
 )
-from fastdil.kernels.intrinsics import (
-    Vectors,
-    constant,
-    copy_vectors,
-    counted_loop,
-    literals,
-    load_element,
-    load_i64,
-    returns,
-    store_element,
-)
+from fastdil.kernels.intrinsics import load_element, load_i64, store_element
+from fastdil.kernels.vectors import Vectors, constant, counted_loop, literals, returns
 
 #: Parameters after the geometry: pixels of a line (a row, or all rows where they follow each other without a gap), how
 #: many of them one task takes at most, tasks of one sample and group, rows of absolute weights per group.

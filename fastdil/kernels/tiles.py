@@ -11,7 +11,8 @@ from __future__ import annotations
 from numba import types
 from numba.extending import intrinsic
 
-from fastdil.kernels.intrinsics import OUTSIDE, Vectors, constant, counted_loop, literals, returns
+from fastdil.kernels.copies import OUTSIDE
+from fastdil.kernels.vectors import Vectors, constant, counted_loop, literals, returns
 
 
 def _close_chain(vectors: Vectors, tile, sums: list, resume) -> None:

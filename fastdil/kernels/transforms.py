@@ -22,7 +22,8 @@ from numba.extending import intrinsic
 
 from fastdil import jit
 from fastdil.kernels.geometry import lanes_of
-from fastdil.kernels.intrinsics import Vectors, constant, counted_loop, literals, load_i64, returns
+from fastdil.kernels.intrinsics import load_i64
+from fastdil.kernels.vectors import Vectors, constant, counted_loop, literals, returns
 
 #: A step of a transform as kernels read it: radix, groups of butterflies, points between the inputs of a butterfly,
 #: address of the twiddle factors, byte offset of the first point.

@@ -17,9 +17,10 @@ from typing import Any
 
 from fastdil import jit
 from fastdil.jit import helper
+from fastdil.kernels.copies import copy_run, copy_vectors, finish_row
 from fastdil.kernels.driver import KERNEL_ARGUMENTS
 from fastdil.kernels.geometry import ACTIVATE, GROUP_IN, GROUP_OUT, GROUPS, KD, OH, OUT_PIXELS, OW, RELU, lanes_of
-from fastdil.kernels.intrinsics import call_on_row, copy_run, copy_vectors, finish_row, load_i64
+from fastdil.kernels.intrinsics import call_on_row, load_i64
 from fastdil.kernels.tiles import merge_tile, settle_tile
 from fastdil.kernels.winograd_samples import clear, fill_columns, transform_block
 from fastdil.kernels.winograd_tasks import (

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from fastdil.jit import helper
+from fastdil.kernels.copies import OUTSIDE, copy_run, copy_vectors
 from fastdil.kernels.geometry import DD, DH, GROUP_IN, LD, LH, LW, MODE, ND, NH, NW, XC, XD, XH, XN, XW, source_index
-from fastdil.kernels.intrinsics import OUTSIDE, copy_run, copy_vectors, load_i64, store_i64
+from fastdil.kernels.intrinsics import load_i64, store_i64
 from fastdil.kernels.winograd_tasks import (
     COLUMN_STEP,
     COLUMNS,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from numba import types
 from numba.extending import intrinsic
 
-from fastdil.kernels.intrinsics import Vectors, constant, counted_loop, literals, returns
+from fastdil.kernels.vectors import Vectors, constant, counted_loop, literals, returns
 
 #: Samples that one tile reads along an axis, by its taps, and outputs that it makes.
 SAMPLES = {1: 1, 3: 4}

@@ -1,0 +1,357 @@
+"""Moving rows of elements: copies, gathers and transposes on the way in, bias and activation on the way out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from fastdil.kernels.vectors import I1, I32, I64, Vectors, constant, counted_loop, literals, returns, splat
+
+#: Marks a sample that is a padding zero in tables of offsets. Real offsets may be negative (reversed views), but stay
+#: far above: whatever is added to this mark, the sum is below half of it, and two marks do not overflow.
+OUTSIDE = -(2**61)
+
+#: Integers that `classify_lanes` writes for a vector: offset and mask of each of two runs.
+ENTRY_FIELDS = 4
+
+
+@intrinsic(prefer_literal=True)
+def fill_zeros(typingctx, kind, lanes, target, count):
+    """`count` vectors of zeros."""
+    kind_name, lane_count = literals(kind, lanes)
+
+    def codegen(context, builder, signature, args):
+        vectors = Vectors(builder, kind_name, lane_count)
+
+        def body(index, carried):
+            vectors.store(vectors.zero, carried[0])
+            return [vectors.at(carried[0], lane_count)]
+
+        counted_loop(builder, args[3], [args[2]], body)
+        return context.get_dummy_value()
+
+    return returns(types.void, (kind, lanes, target, count)), codegen
+
+
+@intrinsic(prefer_literal=True)
+def copy_vectors(typingctx, kind, lanes, target, target_step, source, source_step, count, bits):
+    """`count` times: load one vector under the mask `bits` and store it whole. Steps are in bytes."""
+    kind_name, lane_count = literals(kind, lanes)
+
+    def codegen(context, builder, signature, args):
+        vectors = Vectors(builder, kind_name, lane_count)
+        mask = vectors.mask_from_bits(args[7])
+
+        def body(index, carried):
+            to, at = carried
+            vectors.store(vectors.load_masked(at, mask), to)
+            return [builder.add(to, args[3]), builder.add(at, args[5])]
+
+        counted_loop(builder, args[6], [args[2], args[4]], body)
+        return context.get_dummy_value()
+
+    arguments = (kind, lanes, target, target_step, source, source_step, count, bits)
+    return returns(types.void, arguments), codegen
+
+
+@intrinsic(prefer_literal=True)
+def copy_run(typingctx, kind, lanes, target, source, count):
+    """Copy at least `count` elements: whole vectors are read and written."""
+    kind_name, lane_count = literals(kind, lanes)
+
+    def codegen(context, builder, signature, args):
+        target, source, count = args[2:]
+        vectors = Vectors(builder, kind_name, lane_count)
+
+        def body(index, carried):
+            shift = builder.mul(index, constant(lane_count))
+            vectors.store(vectors.load(vectors.at(source, shift)), vectors.at(target, shift))
+            return []
+
+        steps = builder.sdiv(builder.add(count, constant(lane_count - 1)), constant(lane_count))
+        counted_loop(builder, steps, [], body)
+        return context.get_dummy_value()
+
+    return returns(types.void, (kind, lanes, target, source, count)), codegen
+
+
+@intrinsic(prefer_literal=True)
+def copy_runs(typingctx, kind, lanes, width, target, target_step, source, source_step, count, entries):
+    """`count` times: load `width` vectors, each of one or two runs of neighbours, and store them side by side.
+
+    `entries` holds what `classify_lanes` wrote for each vector; steps are in bytes. Two loads under complementary masks
+    take the place of a gather, which costs ten times as much on some processors.
+    """
+    kind_name, lane_count, vector_count = literals(kind, lanes, width)
+
+    def codegen(context, builder, signature, args):
+        target, target_step, source, source_step, count, entries = args[3:]
+        vectors, integers = Vectors(builder, kind_name, lane_count), Vectors(builder, "i64", 1)
+
+        def entry(vector, field):
+            return integers.load_scalar(integers.at(entries, vector * ENTRY_FIELDS + field))
+
+        starts = [[vectors.at(constant(0), entry(v, field)) for field in (0, 2)] for v in range(vector_count)]
+        masks = [[vectors.mask_from_bits(entry(v, field)) for field in (1, 3)] for v in range(vector_count)]
+
+        def copy(runs):
+            def body(index, carried):
+                to, at = carried
+                for v in range(vector_count):
+                    value = vectors.zero
+                    for run in range(runs):
+                        value = vectors.load_masked(builder.add(at, starts[v][run]), masks[v][run], value)
+                    vectors.store(value, vectors.at(to, v * lane_count))
+                return [builder.add(to, target_step), builder.add(at, source_step)]
+
+            counted_loop(builder, count, [target, source], body)
+
+        second = constant(0)
+        for v in range(vector_count):
+            second = builder.or_(second, entry(v, 3))
+        with builder.if_else(builder.icmp_signed("==", second, constant(0))) as (single, double):
+            with single:
+                copy(1)
+            with double:
+                copy(2)
+        return context.get_dummy_value()
+
+    arguments = (kind, lanes, width, target, target_step, source, source_step, count, entries)
+    return returns(types.void, arguments), codegen
+
+
+@intrinsic(prefer_literal=True)
+def interleave_rows(typingctx, kind, lanes, rows, target, source, row_step, present, count):
+    """Transpose: write the first `count` elements of each of `rows` rows, column by column.
+
+    `rows` is a power of two; rows from `present` on count as zeros. Room for ``lanes * rows`` elements is overwritten.
+    """
+    kind_name, lane_count, row_count = literals(kind, lanes, rows)
+
+    def codegen(context, builder, signature, args):
+        target, source, row_step, present, count = args[3:]
+        vectors = Vectors(builder, kind_name, lane_count)
+
+        def load(row):
+            is_present = builder.icmp_signed(">", present, constant(row))
+            # An empty mask on an address that may not be mapped takes a microcode assist.
+            at = builder.select(is_present, builder.add(source, builder.mul(row_step, constant(row))), source)
+            return vectors.load_masked(at, vectors.first_lanes(builder.select(is_present, count, constant(0))))
+
+        def interleave(values):
+            if len(values) == 1:
+                return values[0]
+            even, odd = interleave(values[::2]), interleave(values[1::2])
+            length = even.type.count
+            order = [i // 2 + i % 2 * length for i in range(2 * length)]
+            return builder.shuffle_vector(even, odd, ir.Constant(ir.VectorType(I32, 2 * length), order))
+
+        columns = interleave([load(row) for row in range(row_count)])
+        vectors.store(columns, target)
+        return context.get_dummy_value()
+
+    return returns(types.void, (kind, lanes, rows, target, source, row_step, present, count)), codegen
+
+
+@intrinsic(prefer_literal=True)
+def gather_vectors(typingctx, kind, lanes, target, target_step, source, source_step, count, rows, columns):
+    """`count` times: gather one vector at element offsets ``rows[i] + columns[i]``; `OUTSIDE` gives zero.
+
+    `rows` and `columns` are addresses of 64-bit integers, one per lane; steps are in bytes.
+    """
+    kind_name, lane_count = literals(kind, lanes)
+
+    def codegen(context, builder, signature, args):
+        vectors, offsets, mask = Vectors(builder, kind_name, lane_count), *_lane_offsets(builder, lane_count, args[7:])
+
+        def body(index, carried):
+            to, at = carried
+            vectors.store(vectors.gather(at, offsets, mask), to)
+            return [builder.add(to, args[3]), builder.add(at, args[5])]
+
+        counted_loop(builder, args[6], [args[2], args[4]], body)
+        return context.get_dummy_value()
+
+    arguments = (kind, lanes, target, target_step, source, source_step, count, rows, columns)
+    return returns(types.void, arguments), codegen
+
+
+def _lane_offsets(builder: ir.IRBuilder, lanes: int, tables: Sequence[ir.Value]) -> tuple[ir.Value, ir.Value]:
+    """``(rows + columns, is it a sample)`` for one vector of lanes."""
+    integers = Vectors(builder, "i64", lanes)
+    offsets = builder.add(integers.load(tables[0]), integers.load(tables[1]))
+    limit = ir.Constant(integers.type, [OUTSIDE // 2] * lanes)
+    return offsets, builder.icmp_signed(">", offsets, limit)
+
+
+@intrinsic(prefer_literal=True)
+def classify_lanes(typingctx, lanes, rows, columns, entry):
+    """How to fetch one vector whose lane i stands at ``rows[i] + columns[i]`` (`OUTSIDE`: a zero).
+
+    Writes `ENTRY_FIELDS` integers behind `entry`: for each of two runs of lanes that are neighbours in memory, the
+    offset of lane 0, as if the run began there, and the mask of its lanes. Where there are more runs, the first mask
+    is -1.
+    """
+    (lane_count,) = literals(lanes)
+
+    def codegen(context, builder, signature, args):
+        offsets, wanted = _lane_offsets(builder, lane_count, args[1:3])
+        bits_type = ir.IntType(lane_count)
+        anchors = builder.sub(offsets, ir.Constant(offsets.type, list(range(lane_count))))
+        integers = Vectors(builder, "i64", 1)
+        left = builder.bitcast(wanted, bits_type)
+        runs = []
+        for _ in range(ENTRY_FIELDS // 2):
+            first = builder.and_(builder.cttz(left, ir.Constant(I1, 0)), ir.Constant(bits_type, lane_count - 1))
+            anchor = builder.extract_element(anchors, builder.zext(first, I64))
+            same = builder.icmp_signed("==", anchors, splat(builder, anchor, lane_count))
+            run = builder.and_(builder.bitcast(same, bits_type), left)
+            left = builder.xor(left, run)
+            # An empty run is loaded under an empty mask: from a mapped address, or it takes a microcode assist.
+            is_empty = builder.icmp_unsigned("==", run, ir.Constant(bits_type, 0))
+            runs.append((builder.select(is_empty, constant(0), anchor), builder.zext(run, I64)))
+        is_done = builder.icmp_unsigned("==", left, ir.Constant(bits_type, 0))
+        runs[0] = (runs[0][0], builder.select(is_done, runs[0][1], constant(-1)))
+        for index, value in enumerate(part for run in runs for part in run):
+            builder.store(value, integers.pointer(integers.at(args[3], index)), align=8)
+        return context.get_dummy_value()
+
+    return returns(types.void, (lanes, rows, columns, entry)), codegen
+
+
+@intrinsic
+def fill_ramp(typingctx, target, count, first, step, size, scale):
+    """`count` integers: ``position * scale`` for the positions ``first + i * step``; `OUTSIDE` beyond ``[0, size)``."""
+
+    def codegen(context, builder, signature, args):
+        target, count, first, step, size, scale = args
+
+        def fill(lanes, begin, vectors_count):
+            """Integers from number `begin` on, `lanes` at a time."""
+            integers = Vectors(builder, "i64", lanes)
+            ramp = builder.mul(ir.Constant(integers.type, list(range(lanes))), integers.splat(step))
+            start = builder.add(integers.splat(builder.add(first, builder.mul(begin, step))), ramp)
+            move = integers.splat(builder.mul(step, constant(lanes)))
+            sizes, scales = integers.splat(size), integers.splat(scale)
+            outside = ir.Constant(integers.type, [OUTSIDE] * lanes)
+
+            def body(index, carried):
+                (position,) = carried
+                # As unsigned numbers, negative positions are beyond any size.
+                inside = builder.icmp_unsigned("<", position, sizes)
+                value = builder.select(inside, builder.mul(position, scales), outside)
+                at = builder.add(begin, builder.mul(index, constant(lanes)))
+                integers.store(value, integers.at(target, at))
+                return [builder.add(position, move)]
+
+            counted_loop(builder, vectors_count, [start], body)
+
+        lanes = constant(8)
+        whole = builder.sdiv(count, lanes)
+        done = builder.mul(whole, lanes)
+        fill(8, constant(0), whole)
+        fill(1, done, builder.sub(count, done))  # one by one: masked stores are slow where there are no mask registers
+        return context.get_dummy_value()
+
+    return types.void(*(types.int64,) * 6), codegen
+
+
+@intrinsic(prefer_literal=True)
+def finish_row(typingctx, kind, lanes, target, source, count, bias, relu):
+    """Copy `count` elements, add the element at address `bias` (0: none), clip at zero if `relu`."""
+    kind_name, lane_count = literals(kind, lanes)
+
+    def codegen(context, builder, signature, args):
+        vectors = Vectors(builder, kind_name, lane_count)
+        shift = _optional_bias(vectors, args[5], args[3], 1)
+
+        def finish(value):
+            return _add_and_clip(vectors, value, shift, args[6])
+
+        _each_vector(vectors, args[4], lambda at, mask: _move(vectors, finish, args[2], args[3], at, mask))
+        return context.get_dummy_value()
+
+    return returns(types.void, (kind, lanes, target, source, count, bias, relu)), codegen
+
+
+@intrinsic(prefer_literal=True)
+def finish_complex_row(typingctx, kind, lanes, target, by_real, by_imaginary, count, bias):
+    """Combine two real rows of interleaved complex samples into one complex row of `count` real numbers.
+
+    ``by_real`` holds sum(re(w) x), ``by_imaginary`` sum(im(w) x), both interleaved; their complex sum is
+    ``re = a.re - b.im``, ``im = a.im + b.re``.
+    """
+    kind_name, lane_count = literals(kind, lanes)
+
+    def codegen(context, builder, signature, args):
+        vectors = Vectors(builder, kind_name, lane_count)
+        shift = _optional_bias(vectors, args[6], args[3], 2)
+        swap = ir.Constant(ir.VectorType(I32, lane_count), [i ^ 1 for i in range(lane_count)])
+        one = 1.0 if kind_name[0] == "f" else 1
+        signs = ir.Constant(vectors.type, [-one, one] * (lane_count // 2))
+
+        def move(at, mask):
+            def combine(a):
+                place = vectors.at(args[4], at)
+                b = vectors.load(place) if mask is None else vectors.load_masked(place, mask)
+                crossed = builder.shuffle_vector(b, b, swap)
+                return vectors.add(vectors.fma(crossed, signs, a), shift)
+
+            _move(vectors, combine, args[2], args[3], at, mask)
+
+        _each_vector(vectors, args[5], move)
+        return context.get_dummy_value()
+
+    return returns(types.void, (kind, lanes, target, by_real, by_imaginary, count, bias)), codegen
+
+
+def _optional_bias(vectors: Vectors, address: ir.Value, mapped: ir.Value, period: int) -> ir.Value:
+    """The `period` elements at `address` repeated over a vector, or zeros where the address is 0.
+
+    Without a bias the masked load goes to a `mapped` address: even with no lane on, one to address 0 takes a microcode
+    assist; a sixth of the time of a depthwise 3 x 3 layer went there.
+    """
+    builder = vectors.builder
+    present = builder.icmp_signed("!=", address, constant(0))
+    bits = builder.select(present, constant((1 << period) - 1), constant(0))
+    few = vectors.load_masked(builder.select(present, address, mapped), vectors.mask_from_bits(bits))
+    order = ir.Constant(ir.VectorType(I32, vectors.lanes), [i % period for i in range(vectors.lanes)])
+    return builder.shuffle_vector(few, few, order)
+
+
+def _add_and_clip(vectors: Vectors, value: ir.Value, shift: ir.Value, relu: ir.Value) -> ir.Value:
+    builder = vectors.builder
+    total = vectors.add(value, shift)
+    return builder.select(builder.icmp_signed("!=", relu, constant(0)), vectors.relu(total), total)
+
+
+def _move(
+    vectors: Vectors, change: Callable, target: ir.Value, source: ir.Value, at: ir.Value, mask: ir.Value | None
+) -> None:
+    to, place = vectors.at(target, at), vectors.at(source, at)
+    if mask is None:
+        vectors.store(change(vectors.load(place)), to)
+    else:
+        vectors.store_masked(change(vectors.load_masked(place, mask)), to, mask)
+
+
+def _each_vector(vectors: Vectors, count: ir.Value, move: Callable[[ir.Value, ir.Value | None], None]) -> None:
+    """Call `move(first element, mask)` for each vector of a row of `count` elements; whole vectors have no mask.
+
+    A masked store of 32 bytes is microcode on some processors, so only the last vector has one.
+    """
+    builder, lanes = vectors.builder, constant(vectors.lanes)
+    whole = builder.udiv(count, lanes)
+
+    def body(index, carried):
+        move(builder.mul(index, lanes), None)
+        return []
+
+    counted_loop(builder, whole, [], body)
+    done = builder.mul(whole, lanes)
+    left = builder.sub(count, done)
+    with builder.if_then(builder.icmp_signed(">", left, constant(0))):
+        move(done, vectors.first_lanes(left))
