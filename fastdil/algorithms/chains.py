@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastdil.kernels import gemm, stencil
+from fastdil.kernels import gemm_tasks, stencil
 
 
 class Chain(NamedTuple):
@@ -23,23 +23,23 @@ class Chain(NamedTuple):
 
 
 def _block_taps(group_in: int) -> int:
-    return gemm.BLOCK_TERMS // gemm.part_sizes(group_in)[0]
+    return gemm_tasks.BLOCK_TERMS // gemm_tasks.part_sizes(group_in)[0]
 
 
 def _im2col(group_in: int, taps: int) -> Iterator[Chain]:
     """Blocks of taps, then parts of the channels; in a block, chains of whole taps (`fastdil.kernels.gemm`)."""
-    parts = gemm.part_sizes(group_in)
+    parts = gemm_tasks.part_sizes(group_in)
     block_taps = min(taps, _block_taps(group_in))
-    block_chains = -(-block_taps // (gemm.CHAIN_TERMS // parts[0]))
-    is_long = taps * group_in > gemm.PLAIN_CHAINS * gemm.CHAIN_TERMS
-    merge_blocks = max(gemm.PLAIN_CHAINS // block_chains, 1) if is_long else 0
+    block_chains = -(-block_taps // (gemm_tasks.CHAIN_TERMS // parts[0]))
+    is_long = taps * group_in > gemm_tasks.PLAIN_CHAINS * gemm_tasks.CHAIN_TERMS
+    merge_blocks = max(gemm_tasks.PLAIN_CHAINS // block_chains, 1) if is_long else 0
     done, blocks = 0, -(-taps // block_taps) * len(parts)
     for first in range(0, taps, block_taps):
         end, channel = min(first + block_taps, taps), 0
         for channels in parts:
             resume = done % merge_blocks if is_long else done
             merges = is_long and (done == blocks - 1 or (done + 1) % merge_blocks == 0)
-            step = gemm.CHAIN_TERMS // channels
+            step = gemm_tasks.CHAIN_TERMS // channels
             for tap in range(first, end, step):
                 some = range(tap, min(tap + step, end))
                 terms = [(t, c) for t in some for c in range(channel, channel + channels)]

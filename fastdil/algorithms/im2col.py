@@ -24,7 +24,8 @@ from fastdil.algorithms.compiled import (
     real_strides,
 )
 from fastdil.hardware import Machine, machine
-from fastdil.kernels import gemm
+from fastdil.kernels import gemm_tasks as tasks
+from fastdil.kernels.gemm import gemm_kernel
 from fastdil.kernels.geometry import ACTIVATE, GEOMETRY, STRIDES, fill, lanes_of
 from fastdil.problem import Problem
 
@@ -52,12 +53,12 @@ class Im2col:
         return Estimate(
             costmodel.predict(self.name, layout.features(min(threads, layout.tasks))),
             layout.scratch_bytes * min(threads, layout.tasks),
-            costmodel.chain_error(gemm.CHAIN_TERMS, problem.terms),
+            costmodel.chain_error(tasks.CHAIN_TERMS, problem.terms),
             costmodel.preparation(self.name, problem.weights),
         )
 
     def prepare(self, problem: Problem, w: np.ndarray) -> Weights:
-        rows, _ = gemm.tile_shape(machine().vector_bytes)
+        rows, _ = tasks.tile_shape(machine().vector_bytes)
         return Weights(pack_weights(problem, w, rows, taps_first=True), all_finite(w))
 
     def bind(self, problem: Problem, x_strides: tuple[int, ...], finite: bool, threads: int) -> Call:
@@ -66,7 +67,7 @@ class Im2col:
         params[STRIDES] = real_strides(problem, x_strides)
         params[ACTIVATE] = activation_address(problem)
         unit = problem.unit
-        kernel = gemm.gemm_kernel(element_kind(problem), machine().vector_bytes, unit)
+        kernel = gemm_kernel(element_kind(problem), machine().vector_bytes, unit)
         address, skip = kernel.address, crop_bytes(problem, x_strides)
         return kernel_call(address, params, skip, layout.tasks, layout.scratch_bytes, threads)
 
@@ -94,9 +95,9 @@ def _tap_step(problem: Problem) -> int:
     reach = problem.effective_kernel[2]
     if problem.rank != 1 or problem.padding[2] != (reach - 1, 0) or problem.stride[2] != 1:
         return 1
-    if problem.taps > gemm.BLOCK_TERMS // max(gemm.part_sizes(problem.group_in)):
+    if problem.taps > tasks.BLOCK_TERMS // max(tasks.part_sizes(problem.group_in)):
         return problem.taps
-    return math.lcm(*(gemm.CHAIN_TERMS // channels for channels in gemm.part_sizes(problem.group_in)))
+    return math.lcm(*(tasks.CHAIN_TERMS // channels for channels in tasks.part_sizes(problem.group_in)))
 
 
 def _packed_vectors(problem: Problem, region: regions.Region) -> tuple[float, float]:
@@ -117,7 +118,7 @@ class _Layout:
         self.problem, self.plan = problem, plan
         self.kind, self.vector_bytes = element_kind(problem), machine().vector_bytes
         self.unit = problem.unit
-        rows, width = gemm.tile_shape(self.vector_bytes)
+        rows, width = tasks.tile_shape(self.vector_bytes)
         self.strip_pixels = width * lanes_of(self.kind, self.vector_bytes) // self.unit
         self.group_blocks = block_tail(problem, rows)
         self.chunk_blocks = min(self.group_blocks, max(_MOST_ROWS // rows, 1))
@@ -126,19 +127,19 @@ class _Layout:
         while self.tasks < threads and self.chunk_blocks > 4:
             self.chunk_blocks = -(-self.chunk_blocks // 2)
             self.tasks = self._count(self.block_pixels)
-        self.params = fill(problem, gemm.FIELDS + len(plan) * gemm.REGION_FIELDS)
-        self.params[gemm.REGIONS] = len(plan)
-        self.params[gemm.CHUNK_BLOCKS] = self.chunk_blocks
-        self.params[gemm.GROUP_BLOCKS] = self.group_blocks
-        self.params[gemm.BLOCK_PIXELS] = self.block_pixels
-        self.params[gemm.KERNEL_TAPS] = problem.taps
-        self.scratch_bytes = gemm.scratch_layout(self.params, self.kind, self.vector_bytes)
+        self.params = fill(problem, tasks.FIELDS + len(plan) * tasks.REGION_FIELDS)
+        self.params[tasks.REGIONS] = len(plan)
+        self.params[tasks.CHUNK_BLOCKS] = self.chunk_blocks
+        self.params[tasks.GROUP_BLOCKS] = self.group_blocks
+        self.params[tasks.BLOCK_PIXELS] = self.block_pixels
+        self.params[tasks.KERNEL_TAPS] = problem.taps
+        self.scratch_bytes = tasks.scratch_layout(self.params, self.kind, self.vector_bytes)
         self._write_regions()
 
     def features(self, threads: int) -> dict[str, float]:
         """Amounts of work per thread."""
         problem = self.problem
-        rows, _ = gemm.tile_shape(self.vector_bytes)
+        rows, _ = tasks.tile_shape(self.vector_bytes)
         lanes = lanes_of(self.kind, self.vector_bytes)
         planes = problem.batch * problem.groups / threads
         chunks = -(-self.group_blocks // self.chunk_blocks)
@@ -166,7 +167,7 @@ class _Layout:
     def _block_pixels(self, rows: int, threads: int) -> int:
         """Pixels per task: panel and sums share half of L2, and the tasks suffice for all threads."""
         size, strip = int(self.kind[1:]) // 8, self.strip_pixels
-        pixel_bytes = (gemm.BLOCK_TERMS + self.chunk_blocks * rows) * size * self.unit
+        pixel_bytes = (tasks.BLOCK_TERMS + self.chunk_blocks * rows) * size * self.unit
         most = max(min(machine().l2 // 2 // pixel_bytes, 32 * strip) // strip, 1) * strip
         largest = max(region.pixels for region in self.plan)
         most = min(most, -(-largest // strip) * strip)
@@ -186,8 +187,8 @@ class _Layout:
         for index, region in enumerate(self.plan):
             outputs, taps = zip(*region.bands, strict=True)
             blocks = -(-region.pixels // self.block_pixels)
-            start = GEOMETRY + gemm.FIELDS + index * gemm.REGION_FIELDS
-            self.params[start : start + gemm.REGION_FIELDS] = [
+            start = GEOMETRY + tasks.FIELDS + index * tasks.REGION_FIELDS
+            self.params[start : start + tasks.REGION_FIELDS] = [
                 first,
                 *(lo for lo, _ in outputs),
                 *(hi - lo for lo, hi in outputs),

@@ -124,6 +124,44 @@ def copy_runs(typingctx, kind, lanes, width, target, target_step, source, source
 
 
 @intrinsic(prefer_literal=True)
+def copy_strips(
+    typingctx, kind, lanes, width, target, target_step, strip_step, source, source_step, count, entries, strips
+):
+    """`count` times: copy `strips` strips of `width` vectors, each vector whole and from one run of neighbours.
+
+    `entries` holds what `classify_lanes` wrote for all of them; steps are in bytes. A row of samples is read from its
+    begin to its end before the next one: rows often lie a power of two apart, where they push each other out of the
+    cache before a line that two strips share is read again.
+    """
+    kind_name, lane_count, vector_count = literals(kind, lanes, width)
+
+    def codegen(context, builder, signature, args):
+        target, target_step, strip_step, source, source_step, count, entries, strips = args[3:]
+        vectors, integers = Vectors(builder, kind_name, lane_count), Vectors(builder, "i64", 1)
+
+        def over_rows(index, carried):
+            to, at = carried
+
+            def over_strips(strip, inner):
+                place, entry = inner
+                for v in range(vector_count):
+                    start = integers.load_scalar(integers.at(entry, v * ENTRY_FIELDS))
+                    vectors.store(vectors.load(vectors.at(at, start)), vectors.at(place, v * lane_count))
+                return [builder.add(place, strip_step), integers.at(entry, vector_count * ENTRY_FIELDS)]
+
+            counted_loop(builder, strips, [to, entries], over_strips)
+            return [builder.add(to, target_step), builder.add(at, source_step)]
+
+        counted_loop(builder, count, [target, source], over_rows)
+        return context.get_dummy_value()
+
+    arguments = (
+        kind, lanes, width, target, target_step, strip_step, source, source_step, count, entries, strips,
+    )  # fmt: skip
+    return returns(types.void, arguments), codegen
+
+
+@intrinsic(prefer_literal=True)
 def interleave_rows(typingctx, kind, lanes, rows, target, source, row_step, present, count):
     """Transpose: write the first `count` elements of each of `rows` rows, column by column.
 

@@ -1,0 +1,126 @@
+"""How `fastdil.kernels.gemm` fetches the samples of a block of pixels, wherever its taps fall."""
+
+from __future__ import annotations
+
+from fastdil.jit import helper
+from fastdil.kernels.copies import ENTRY_FIELDS, OUTSIDE, classify_lanes, copy_runs, copy_strips, gather_vectors
+from fastdil.kernels.gemm_tasks import (
+    COLUMN_TABLE,
+    ENTRIES,
+    PANEL,
+    R_D,
+    R_D_LO,
+    R_H,
+    R_H_HI,
+    R_H_LO,
+    R_HEIGHT,
+    R_W,
+    R_WIDTH,
+    ROW_TABLE,
+    VECTORS,
+)
+from fastdil.kernels.geometry import UNIT, XC
+from fastdil.kernels.intrinsics import load_i64
+from fastdil.kernels.pack import fill_columns, fill_constant, row_offset
+
+
+@helper
+def fill_tables(params, region, scratch, first_pixel, pixels, lanes, row, rows, tap, taps):
+    """Row offsets of (depth, height) taps row..row+rows and column offsets of width taps tap..tap+taps, per lane."""
+    unit = load_i64(params, UNIT)
+    height, width = load_i64(region, R_HEIGHT), load_i64(region, R_WIDTH)
+    heights = load_i64(region, R_H_HI) - load_i64(region, R_H_LO)
+    row_table = scratch + load_i64(params, ROW_TABLE)
+    column_table = scratch + load_i64(params, COLUMN_TABLE)
+    done = 0
+    while done < pixels:
+        pixel = first_pixel + done
+        line, column = pixel // width, pixel % width
+        out_depth = load_i64(region, R_D) + line // height
+        out_height = load_i64(region, R_H) + line % height
+        count = min(width - column, pixels - done)
+        for index in range(rows):
+            tap_depth = load_i64(region, R_D_LO) + (row + index) // heights
+            tap_height = load_i64(region, R_H_LO) + (row + index) % heights
+            offset = row_offset(params, out_depth, out_height, tap_depth, tap_height)
+            fill_constant(row_table + (index * lanes + done * unit) * 8, count * unit, offset)
+        for index in range(taps):
+            target = column_table + (index * lanes + done * unit) * 8
+            fill_columns(params, target, load_i64(region, R_W) + column, count, tap + index)
+        done += count
+    for index in range(rows):
+        fill_constant(row_table + (index * lanes + pixels * unit) * 8, lanes - pixels * unit, OUTSIDE)
+    for index in range(taps):
+        fill_constant(column_table + (index * lanes + pixels * unit) * 8, lanes - pixels * unit, OUTSIDE)
+
+
+@helper
+def classify_block(params, state, scratch, lanes, taps, width_taps):
+    """For each tap and vector of the block: copy or gather (`ENTRIES`)."""
+    vectors = load_i64(state, VECTORS)
+    rows, columns = scratch + load_i64(params, ROW_TABLE), scratch + load_i64(params, COLUMN_TABLE)
+    entries = scratch + load_i64(params, ENTRIES)
+    for index in range(taps):
+        row = rows + index // width_taps * vectors * lanes * 8
+        column = columns + index % width_taps * vectors * lanes * 8
+        for vector in range(vectors):
+            shift = vector * lanes * 8
+            entry = entries + (index * vectors + vector) * ENTRY_FIELDS * 8
+            classify_lanes(lanes, row + shift, column + shift, entry)
+
+
+@helper
+def runs_suffice(entries, count):
+    """Whether each of `count` vectors is made of at most two runs, so that nothing must be gathered."""
+    fewest = 0
+    for index in range(count):
+        fewest = min(fewest, load_i64(entries, index * ENTRY_FIELDS + 1))
+    return fewest == 0
+
+
+@helper
+def whole_strips(entries, vectors, width, lanes):
+    """How many of the next strips are made of whole vectors that are one run each."""
+    count, is_whole = 0, True
+    while is_whole and (count + 1) * width <= vectors:
+        for vector in range(count * width, (count + 1) * width):
+            entry = entries + vector * ENTRY_FIELDS * 8
+            is_whole = is_whole and load_i64(entry, 1) == (1 << lanes) - 1 and load_i64(entry, 3) == 0
+        count += is_whole
+    return count
+
+
+@helper
+def pack_panel(kind, lanes, width, size, params, state, scratch, source, taps, width_taps, channels):
+    """Fetch the samples of `taps` x `channels` terms for every pixel of the block, strip by strip."""
+    vectors, channel_bytes = load_i64(state, VECTORS), load_i64(params, XC) * size
+    rows, columns = scratch + load_i64(params, ROW_TABLE), scratch + load_i64(params, COLUMN_TABLE)
+    entries, panel = scratch + load_i64(params, ENTRIES), scratch + load_i64(params, PANEL)
+    line, step = width * lanes * size, ENTRY_FIELDS * 8
+    for index in range(taps):
+        row = rows + index // width_taps * vectors * lanes * 8
+        column = columns + index % width_taps * vectors * lanes * 8
+        first = 0
+        while first < vectors:
+            target = panel + (first // width * taps + index) * channels * line
+            entry = entries + (index * vectors + first) * step
+            whole = whole_strips(entry, vectors - first, width, lanes)
+            if whole > 0:
+                copy_strips(
+                    kind, lanes, width, target, line, taps * channels * line, source, channel_bytes, channels, entry,
+                    whole,
+                )  # fmt: skip
+                first += whole * width
+                continue
+            count = min(width, vectors - first)
+            if count == width and runs_suffice(entry, width):
+                copy_runs(kind, lanes, width, target, line, source, channel_bytes, channels, entry)
+                first += width
+                continue
+            for vector in range(count):
+                place, lane = target + vector * lanes * size, (first + vector) * lanes * 8
+                if runs_suffice(entry + vector * step, 1):
+                    copy_runs(kind, lanes, 1, place, line, source, channel_bytes, channels, entry + vector * step)
+                else:
+                    gather_vectors(kind, lanes, place, line, source, channel_bytes, channels, row + lane, column + lane)
+            first += width

@@ -1,0 +1,146 @@
+"""The parameters of `fastdil.kernels.gemm`, what one task of it covers, and how its scratch memory is laid out."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastdil.jit import helper
+from fastdil.kernels.copies import ENTRY_FIELDS
+from fastdil.kernels.geometry import GEOMETRY, GROUP_IN, GROUPS, KD, KH, KW, UNIT, lanes_of
+from fastdil.kernels.intrinsics import load_i64, store_i64
+from fastdil.workspace import ALIGNMENT
+
+#: Terms of the reduction that are packed at a time: a strip of 192 stays in L1.
+BLOCK_TERMS = 192
+#: Terms that are summed in registers before they are added to the tile: equal terms then err by 6 eps, not 24.
+CHAIN_TERMS = 48
+#: Chains that may be added plainly; beyond, `merge_tile` keeps what rounding loses between blocks. With the chain's own
+#: error that leaves every sum within the 8 eps that the contract allows.
+PLAIN_CHAINS = 12
+
+#: This kernel's own parameters, after the geometry.
+(
+    REGIONS,  # how many
+    CHUNK_BLOCKS,  # weight blocks per task
+    GROUP_BLOCKS,  # weight blocks per group
+    BLOCK_PIXELS,  # most pixels per task
+    KERNEL_TAPS,  # taps of the whole kernel
+    PANEL,
+    SUMS,
+    ROW_TABLE,
+    COLUMN_TABLE,
+    ENTRIES,
+    TAP_OFFSETS,
+    RUNS,  # byte offsets of the parts of the scratch memory
+) = range(GEOMETRY, GEOMETRY + 12)
+FIELDS = 12
+
+#: One region: first task, first output per axis, outputs per axis, blocks, taps per axis as [lo, hi).
+(
+    R_TASK, R_D, R_H, R_W, R_DEPTH, R_HEIGHT, R_WIDTH, R_BLOCKS, R_D_LO, R_D_HI, R_H_LO, R_H_HI, R_W_LO, R_W_HI,
+) = range(14)  # fmt: skip
+REGION_FIELDS = 14
+
+#: What `open_block` works out for a task, at the start of the worker's scratch memory.
+(
+    FIRST_PIXEL, PIXELS, STRIPS, VECTORS, GROUP, SAMPLE, FIRST_BLOCK, LAST_BLOCK, LINES, LINES_AT_ONCE, TAPS_AT_ONCE,
+    CHANNELS_AT_ONCE, SEVERAL, MERGE_BLOCKS,
+) = range(14)  # fmt: skip
+STATE_FIELDS = 14
+
+
+def tile_shape(vector_bytes: int) -> tuple[int, int]:
+    """Output rows and vectors of the register tile: 24 accumulators of 32 registers, or 12 of 16."""
+    return (8, 3) if vector_bytes == 64 else (4, 3)
+
+
+def part_sizes(channels: int) -> tuple[int, ...]:
+    """How `open_block` cuts the channels of a group: equal parts that fit a chain, the last one may be smaller."""
+    each = -(-channels // -(-channels // CHAIN_TERMS))
+    return (*(each,) * ((channels - 1) // each), channels - (channels - 1) // each * each)
+
+
+@helper
+def region_of(params, task):
+    """Address of the region that holds a task."""
+    first = params + (GEOMETRY + FIELDS) * 8
+    index = load_i64(params, REGIONS) - 1
+    while load_i64(first, index * REGION_FIELDS + R_TASK) > task:
+        index -= 1
+    return first + index * REGION_FIELDS * 8
+
+
+@helper
+def open_block(params, region, state, task, strip_pixels, lanes, unit):
+    """Decode a task: which pixels of which sample, which group, which blocks of output rows; how to cut the terms."""
+    blocks, rest = load_i64(region, R_BLOCKS), task - load_i64(region, R_TASK)
+    block_pixels, chunk_blocks = load_i64(params, BLOCK_PIXELS), load_i64(params, CHUNK_BLOCKS)
+    groups, group_blocks = load_i64(params, GROUPS), load_i64(params, GROUP_BLOCKS)
+    first_pixel, rest = rest % blocks * block_pixels, rest // blocks
+    chunks = (group_blocks + chunk_blocks - 1) // chunk_blocks
+    first_block, rest = rest % chunks * chunk_blocks, rest // chunks
+    pixels = load_i64(region, R_DEPTH) * load_i64(region, R_HEIGHT) * load_i64(region, R_WIDTH) - first_pixel
+    pixels = min(pixels, block_pixels)
+    store_i64(state, FIRST_PIXEL, first_pixel)
+    store_i64(state, PIXELS, pixels)
+    store_i64(state, STRIPS, (pixels + strip_pixels - 1) // strip_pixels)
+    store_i64(state, VECTORS, (pixels * unit + lanes - 1) // lanes)
+    store_i64(state, GROUP, rest % groups)
+    store_i64(state, SAMPLE, rest // groups)
+    store_i64(state, FIRST_BLOCK, first_block)
+    store_i64(state, LAST_BLOCK, min(first_block + chunk_blocks, group_blocks))
+
+    lines = (load_i64(region, R_D_HI) - load_i64(region, R_D_LO)) * (
+        load_i64(region, R_H_HI) - load_i64(region, R_H_LO)
+    )
+    width_taps = load_i64(region, R_W_HI) - load_i64(region, R_W_LO)
+    group_in = load_i64(params, GROUP_IN)
+    # A chain runs over the channels of one tap where there are enough of them: long inner loops, in equal parts.
+    parts = (group_in + CHAIN_TERMS - 1) // CHAIN_TERMS
+    channels_at_once = (group_in + parts - 1) // parts
+    most_taps = BLOCK_TERMS // channels_at_once
+    taps_at_once = min(width_taps, most_taps)
+    lines_at_once = min(most_taps // taps_at_once, lines)
+    store_i64(state, LINES, lines)
+    store_i64(state, LINES_AT_ONCE, lines_at_once)
+    store_i64(state, TAPS_AT_ONCE, taps_at_once)
+    store_i64(state, CHANNELS_AT_ONCE, channels_at_once)
+    several = lines * width_taps * group_in > lines_at_once * taps_at_once * channels_at_once
+    store_i64(state, SEVERAL, 1 if several else 0)
+    # Blocks whose chains may be added plainly before they are merged; 0 if that holds for all of them together. Counted
+    # with all taps of the kernel's width, so that sums do not depend on which of them a region leaves out.
+    chain_taps = CHAIN_TERMS // channels_at_once
+    block_taps = lines_at_once * min(load_i64(params, KW), most_taps)
+    block_chains = (block_taps + chain_taps - 1) // chain_taps
+    is_long = load_i64(params, KERNEL_TAPS) * group_in > PLAIN_CHAINS * CHAIN_TERMS
+    store_i64(state, MERGE_BLOCKS, max(PLAIN_CHAINS // block_chains, 1) if is_long else 0)
+
+
+def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int) -> int:
+    """Write the byte offsets of the scratch memory's parts into `params`; returns its size per worker."""
+    rows, width = tile_shape(vector_bytes)
+    lanes, size = lanes_of(kind, vector_bytes), int(kind[1:]) // 8
+    unit = int(params[UNIT])
+    strips = -(-int(params[BLOCK_PIXELS]) * unit // (width * lanes))
+    block_lanes = strips * width * lanes
+    # `open_block` with all taps; a region with fewer taps on one axis may take more on another, never more in all.
+    most_taps = min(int(params[KW]), BLOCK_TERMS)
+    most_lines = min(BLOCK_TERMS, int(params[KD] * params[KH]))
+    most_both = min(BLOCK_TERMS, most_taps * most_lines)
+    terms = min(BLOCK_TERMS, int(params[GROUP_IN]) * most_both)
+    parts = (
+        (None, STATE_FIELDS * 8),
+        (PANEL, terms * block_lanes * size),
+        (SUMS, 3 * strips * int(params[CHUNK_BLOCKS]) * rows * width * lanes * size),
+        (ROW_TABLE, most_lines * block_lanes * 8),
+        (COLUMN_TABLE, most_taps * block_lanes * 8),
+        (ENTRIES, most_both * strips * width * ENTRY_FIELDS * 8),
+        (TAP_OFFSETS, most_both * 8),
+        (RUNS, strips * (1 + 3 * (width * lanes // unit)) * 8),
+    )
+    offset = 0
+    for field, needed in parts:
+        if field is not None:
+            params[field] = offset
+        offset += -(-needed // ALIGNMENT) * ALIGNMENT
+    return offset
