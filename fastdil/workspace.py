@@ -7,7 +7,7 @@ kept after use, up to the limit; a call that finds none allocates its own.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 
@@ -20,6 +20,19 @@ from fastdil.hardware import positive_from_environment
 ALIGNMENT = 64
 
 _idle: list[np.ndarray] = []
+
+
+def lay_out(params: np.ndarray, parts: Iterable[tuple[int | None, int]]) -> int:
+    """Write the byte offset of each part of a buffer into a field of `params`, if it has one; returns the size.
+
+    `parts` are fields and sizes in bytes; every part is aligned.
+    """
+    offset = 0
+    for field, needed in parts:
+        if field is not None:
+            params[field] = offset
+        offset += -(-needed // ALIGNMENT) * ALIGNMENT
+    return offset
 
 
 @lru_cache(maxsize=1)

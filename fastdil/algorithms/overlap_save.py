@@ -18,7 +18,7 @@ from fastdil.kernels.geometry import ACTIVATE, GEOMETRY, fill, lanes_of
 from fastdil.kernels.mixing import CHAIN_CHANNELS, mixing_kernel
 from fastdil.kernels.transforms import Schedule, frequencies, radices, transform_kernel
 from fastdil.problem import Pair, Problem
-from fastdil.workspace import ALIGNMENT, limit_bytes
+from fastdil.workspace import lay_out, limit_bytes
 
 #: Spectra of one set of weights that are kept, one per transform size.
 _MOST_SPECTRA = 4
@@ -147,8 +147,7 @@ class Cut:
         """Write the byte offsets of the scratch memory's parts into `params`; returns its size per worker."""
         size, lanes = int(self.kind[1:]) // 8, self.lanes
         vector, tile = lanes * size, self.tile_rows * self.tile_outputs
-        offset = 0
-        for field, needed in (
+        parts = (
             (layout.DATA, max(self.lines, self.rows * self.outputs) * self.line_bytes),
             (layout.PANEL, self.lines * 4 * vector),
             (layout.SUMS, max(tile * 8, 1) * vector),
@@ -158,10 +157,8 @@ class Cut:
             (layout.ENERGY, self.lines * vector),
             (layout.SEEN, 2 * vector),
             (layout.LARGEST, vector),
-        ):
-            params[field] = offset
-            offset += -(-needed // ALIGNMENT) * ALIGNMENT
-        return offset
+        )
+        return lay_out(params, parts)
 
     @property
     def scratch_bytes(self) -> int:

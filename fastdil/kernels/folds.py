@@ -38,7 +38,7 @@ from fastdil.kernels.planes import fill_closes
 from fastdil.kernels.stencil import CHAIN_TERMS, PLAIN_CHAINS
 from fastdil.kernels.store import store_tile
 from fastdil.kernels.tiles import plane_tile, settle_tile
-from fastdil.workspace import ALIGNMENT
+from fastdil.workspace import lay_out
 
 #: This kernel's own parameters, after the geometry.
 (
@@ -168,8 +168,4 @@ def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int, rows: int, 
         (RUN, 4 * 8),
         (CLOSES, heights * 8),
     )
-    offset = 0
-    for field, needed in parts:
-        params[field] = offset
-        offset += -(-needed // ALIGNMENT) * ALIGNMENT
-    return offset
+    return lay_out(params, parts)

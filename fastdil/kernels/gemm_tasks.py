@@ -8,7 +8,7 @@ from fastdil.jit import helper
 from fastdil.kernels.copies import ENTRY_FIELDS
 from fastdil.kernels.geometry import GEOMETRY, GROUP_IN, GROUPS, KD, KH, KW, UNIT, lanes_of
 from fastdil.kernels.intrinsics import load_i64, store_i64
-from fastdil.workspace import ALIGNMENT
+from fastdil.workspace import lay_out
 
 #: Terms of the reduction that are packed at a time: a strip of 192 stays in L1.
 BLOCK_TERMS = 192
@@ -138,9 +138,4 @@ def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int) -> int:
         (TAP_OFFSETS, most_both * 8),
         (RUNS, strips * (1 + 3 * (width * lanes // unit)) * 8),
     )
-    offset = 0
-    for field, needed in parts:
-        if field is not None:
-            params[field] = offset
-        offset += -(-needed // ALIGNMENT) * ALIGNMENT
-    return offset
+    return lay_out(params, parts)

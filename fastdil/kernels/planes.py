@@ -48,7 +48,7 @@ from fastdil.kernels.pack import fill_columns, fill_constant, row_offset
 from fastdil.kernels.stencil import CHAIN_TERMS, PLAIN_CHAINS, fill_masks
 from fastdil.kernels.store import store_tile
 from fastdil.kernels.tiles import plane_tile, settle_tile
-from fastdil.workspace import ALIGNMENT
+from fastdil.workspace import lay_out
 
 #: A sum of at most so many products stays in registers from the first to the last: equal terms err by 7.7 eps.
 SINGLE_TERMS = 56
@@ -330,8 +330,4 @@ def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int, rows: int, 
     )
     if params[LAID_OUT]:
         parts += ((LAID_OUT, (int(params[LAID_OUT]) + lanes) * size),)
-    offset = 0
-    for field, needed in parts:
-        params[field] = offset
-        offset += -(-needed // ALIGNMENT) * ALIGNMENT
-    return offset
+    return lay_out(params, parts)

@@ -47,7 +47,7 @@ from fastdil.kernels.intrinsics import load_i64, store_i64
 from fastdil.kernels.pack import fill_columns, fill_constant, row_offset
 from fastdil.kernels.store import store_tile
 from fastdil.kernels.tiles import settle_tile, stencil_tile
-from fastdil.workspace import ALIGNMENT
+from fastdil.workspace import lay_out
 
 #: Terms summed in registers before they are added to the tile in memory: equal terms then err by 6 eps at most.
 CHAIN_TERMS = 48
@@ -283,8 +283,4 @@ def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int, rows: int, 
         (MASKS, taps * width * 8),
         (RUN, 4 * 8),
     )
-    offset = 0
-    for field, needed in parts:
-        params[field] = offset
-        offset += -(-needed // ALIGNMENT) * ALIGNMENT
-    return offset
+    return lay_out(params, parts)

@@ -8,7 +8,7 @@ from fastdil.jit import helper
 from fastdil.kernels.geometry import GEOMETRY, GROUP_IN, GROUPS, KD, lanes_of
 from fastdil.kernels.intrinsics import load_i64, store_i64
 from fastdil.kernels.winograd_tiles import OUTPUTS, SAMPLES
-from fastdil.workspace import ALIGNMENT
+from fastdil.workspace import ALIGNMENT, lay_out
 
 #: Terms whose blocks are added plainly; beyond, what rounding loses is kept (`merge_tile`).
 PLAIN_TERMS = 256
@@ -137,9 +137,4 @@ def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int, height_taps
         (OUTPUTS_AT, (tile_outputs * strips * strip + lanes) * size),
         (JOINED, (2 * (runs + 1) * min(step, chunk) + 4 * lanes) * size),
     )
-    offset = 0
-    for field, needed in parts:
-        if field is not None:
-            params[field] = offset
-        offset += -(-needed // ALIGNMENT) * ALIGNMENT
-    return offset
+    return lay_out(params, parts)
