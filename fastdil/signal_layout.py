@@ -130,15 +130,15 @@ def lay_out(
 ) -> list[Layout]:
     """Ways to see an input as that of a problem, as it lies in memory; none if it must be copied first.
 
-    Several only where the method is free, or a transform: those take many rows of a spatial axis at a time, but one
-    member of a batch after the other.
+    Several only where the method is free: a transform takes many rows of a spatial axis at a time, but one member of a
+    batch after the other, and is cut according to the sizes of spatial axes.
     """
     runs = _runs(axes, strides)
     folded = _fold(runs, boundary)
     ways = [] if folded is None else _ways(folded)
     if (folded is None or len(folded) < len(runs)) and _is_wide(runs):
         ways += _ways(runs)
-    ways = ways if method in ("auto", "fft") else ways[:1]
+    ways = ways if method == "auto" else ways[:1]
     for way in ways:
         for axis in way.spatial:
             if axis.size + axis.lo + axis.hi + axis.taps * axis.dilation >= _LARGEST:
