@@ -65,8 +65,8 @@ def source_index(position, size, mode):
         return position % size
     if mode == 4:
         folded = position % (2 * size)
-        return min(folded, 2 * size - 1 - folded)
+        return folded if folded < size else 2 * size - 1 - folded
     if size == 1:
         return 0
     folded = position % (2 * (size - 1))
-    return min(folded, 2 * (size - 1) - folded)
+    return folded if folded < size else 2 * (size - 1) - folded

@@ -28,7 +28,7 @@ from fastdil.cuda.activation import activation
 from fastdil.cuda.base import Call, Layout, Operands
 from fastdil.cuda.compiled import Kernel, flat, integers, ops
 from fastdil.cuda.device import Device
-from fastdil.cuda.geometry import OUTSIDE, source_index
+from fastdil.cuda.geometry import OUTSIDE, smaller, source_index
 from fastdil.explanation import Estimate
 from fastdil.problem import Problem
 
@@ -316,7 +316,7 @@ def _kernel(
         tap_step, line_step = (line, g[LANE_PHASES]) if march == 1 else (g[LANE_PHASES], line)
         depth_step, taps_other = g[TILE_H] * line, g[TAP_LINES] // g[G.TAPS_D]
         taps_all = g[TAP_LINES] * taps
-        sweep = min(line, threads)  # threads of one line, when they load the tile
+        sweep = smaller(line, threads)  # threads of one line, when they load the tile
         parts, total, error = ops.fill(zero, count), ops.fill(zero, count), ops.fill(zero, count)
         filled = 0
         for c in range(g[G.GROUP_IN]):

@@ -56,3 +56,9 @@ def describe(problem: Problem, x_layout: tuple[int, ...], y_layout: tuple[int, .
 
 #: `fastdil.padding.source_index`, for kernels.
 source_index = device_function(padding.source_index)
+
+
+@device_function
+def smaller(a, b):
+    """The smaller one of two integers. With Numba 0.68 `min` does not compile for GPUs."""
+    return a if a < b else b

@@ -135,7 +135,7 @@ def prepare(tile, columns, pack, thread, threads, marks, places, positions, skip
         ops.store(positions, 2 * columns + thread, k)
 
     # The range of outputs of the tile along each axis, to see which taps it can skip.
-    last = min(first + columns, count) - 1
+    last = G.smaller(first + columns, count) - 1
     line0, line1 = first // width, last // width
     k0, k1, j0, j1, i0, i1 = left, left + width - 1, 0, g[G.OUT_H] - 1, 0, g[G.OUT_D] - 1
     if line0 == line1:
@@ -144,7 +144,7 @@ def prepare(tile, columns, pack, thread, threads, marks, places, positions, skip
         j0, j1 = line0 % g[G.OUT_H], line1 % g[G.OUT_H]
     if line0 // g[G.OUT_H] // g[G.OUT_D] == line1 // g[G.OUT_H] // g[G.OUT_D]:
         i0, i1 = line0 // g[G.OUT_H] % g[G.OUT_D], line1 // g[G.OUT_H] % g[G.OUT_D]
-    for tap in range(thread, min(g[G.TAPS_D] * g[G.TAPS_H] * g[G.TAPS_W], MOST_SKIPPED), threads):
+    for tap in range(thread, G.smaller(g[G.TAPS_D] * g[G.TAPS_H] * g[G.TAPS_W], MOST_SKIPPED), threads):
         t, u, v = tap % g[G.TAPS_W], tap // g[G.TAPS_W] % g[G.TAPS_H], tap // g[G.TAPS_W] // g[G.TAPS_H]
         is_outside = (
             outside(k0, k1, t, g[G.STRIDE_W], g[G.DILATION_W], g[G.BEFORE_W], g[G.SIZE_W])
@@ -158,7 +158,7 @@ def prepare(tile, columns, pack, thread, threads, marks, places, positions, skip
 @device_function
 def next_tap(tap, taps, skips):
     """The first tap from `tap` on that is not skipped; `taps` if there is none."""
-    while tap < min(taps, MOST_SKIPPED) and ops.load(skips, tap):
+    while tap < G.smaller(taps, MOST_SKIPPED) and ops.load(skips, tap):
         tap += 1
     return tap
 
