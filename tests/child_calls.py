@@ -39,10 +39,15 @@ def check(i: int = 0, method: str = "auto", threads: int | None = 2) -> None:
     np.testing.assert_allclose(y, truth, atol=0 if method in METHODS and method != "fft" else 1e-2, rtol=0)
 
 
-def every_method() -> None:
-    """Every method once; a second argument of the script is where the package must lie."""
+def one_method() -> None:
+    """One method; a second argument of the script is where the package must lie."""
     for package in sys.argv[2:]:
         assert os.path.samefile(os.path.dirname(fastdil.__file__), package)
+    check(0, "direct")
+
+
+def every_method() -> None:
+    """Every method once."""
     for method in (*METHODS, "auto"):
         check(0, method)
 
