@@ -14,7 +14,7 @@ from benchmarks.workloads import BY_NAME
 
 _MODULES = ["fastdil", "numpy", "numba", "scipy.signal", "torch", "jax"]
 
-#: All ones, so that an output far from the border equals the number of taps times channels.
+#: All ones, so that an output far from the border is the number of taps times channels, but for rounding.
 _FIRST_CALL = """
 import time
 import numpy as np
@@ -23,7 +23,7 @@ start = time.perf_counter()
 import fastdil
 y = fastdil.conv(x, w, **{spec})
 seconds = time.perf_counter() - start
-assert y.shape == {out_shape} and y.max() == w[0].size
+assert y.shape == {out_shape} and abs(y.max() - w[0].size) < 1e-5 * w[0].size
 print(seconds)
 """
 

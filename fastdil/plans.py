@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastdil.algorithms import Algorithm
-from fastdil.algorithms.base import Weights
+from fastdil.algorithms.base import Call, Weights
 from fastdil.algorithms.compiled import activate
 from fastdil.arrays import as_array, check_bias, check_input, check_out
 from fastdil.cache import BoundedCache
@@ -33,7 +33,8 @@ _MOST_RUNNERS = 64
 class Runner:
     """One problem on one memory layout, ready to run.
 
-    Safe to call from many threads at once: nothing in it changes after it has been built.
+    Safe to call from many threads at once: nothing in it changes after it has been built, but that methods in reserve
+    are bound when first needed. Compiling them too would double the time of a first call.
     """
 
     def __init__(
@@ -56,16 +57,26 @@ class Runner:
             parse_method(method)
         if not self.is_empty:
             self.algorithms = choose(problem, method, self.threads, prepared)
-        self._calls = tuple((a, a.bind(problem, self.x_strides, True, self.threads)) for a in self.algorithms)
+        self._calls: list[Call | None] = [None] * len(self.algorithms)
+        if self.algorithms:
+            self._bind(0)
+
+    def _bind(self, number: int) -> Call:
+        """Bind a method; two threads may both do so, and either result serves."""
+        call = self.algorithms[number].bind(self.problem, self.x_strides, True, self.threads)
+        self._calls[number] = call
+        return call
 
     def run(self, x: np.ndarray, weights_for, bias: np.ndarray | None, out: np.ndarray) -> None:
         """Compute into the C-contiguous `out`; `weights_for(algorithm)` gives packed weights."""
         if self.is_empty:
             _bias_only(self.problem, bias, out)
             return
-        for algorithm, call in self._calls:
+        for number, algorithm in enumerate(self.algorithms):
             weights: Weights = weights_for(algorithm)
-            if not weights.finite:
+            if weights.finite:
+                call = self._calls[number] or self._bind(number)
+            else:
                 call = algorithm.bind(self.problem, self.x_strides, False, self.threads)
             try:
                 return call(x, weights, bias, out)
