@@ -27,6 +27,7 @@ from fastdil.hardware import Machine, machine
 from fastdil.kernels import gemm_tasks as tasks
 from fastdil.kernels.gemm import gemm_kernel
 from fastdil.kernels.geometry import ACTIVATE, GEOMETRY, STRIDES, fill, lanes_of
+from fastdil.kernels.tiles import tile_shape
 from fastdil.problem import Problem
 
 #: Blocks of pixels per thread worth having, so that unequal blocks balance.
@@ -58,7 +59,7 @@ class Im2col:
         )
 
     def prepare(self, problem: Problem, w: np.ndarray) -> Weights:
-        rows, _ = tasks.tile_shape(machine().vector_bytes)
+        rows, _ = tile_shape(machine().vector_bytes)
         return Weights(pack_weights(problem, w, rows, taps_first=True), all_finite(w))
 
     def bind(self, problem: Problem, x_strides: tuple[int, ...], finite: bool, threads: int) -> Call:
@@ -118,7 +119,7 @@ class _Layout:
         self.problem, self.plan = problem, plan
         self.kind, self.vector_bytes = element_kind(problem), machine().vector_bytes
         self.unit = problem.unit
-        rows, width = tasks.tile_shape(self.vector_bytes)
+        rows, width = tile_shape(self.vector_bytes)
         self.strip_pixels = width * lanes_of(self.kind, self.vector_bytes) // self.unit
         self.group_blocks = block_tail(problem, rows)
         self.chunk_blocks = min(self.group_blocks, max(_MOST_ROWS // rows, 1))
@@ -139,7 +140,7 @@ class _Layout:
     def features(self, threads: int) -> dict[str, float]:
         """Amounts of work per thread."""
         problem = self.problem
-        rows, _ = tasks.tile_shape(self.vector_bytes)
+        rows, _ = tile_shape(self.vector_bytes)
         lanes = lanes_of(self.kind, self.vector_bytes)
         planes = problem.batch * problem.groups / threads
         chunks = -(-self.group_blocks // self.chunk_blocks)

@@ -41,7 +41,7 @@ def _tile(problem: Problem, rows: int) -> tuple[int, int]:
     return next(n for n in (4, 2, 1) if n <= most and rows % n == 0), 1
 
 
-def reaching_taps(problem: Problem, axis: int) -> Pair:
+def _reaching_taps(problem: Problem, axis: int) -> Pair:
     """First tap of an axis that meets a sample, and the one after the last; the rest only ever meets padding zeros."""
     window, taps, dilation = problem.windows[axis], problem.kernel[axis], problem.dilation[axis]
     if problem.padding_mode != "zeros":
@@ -51,26 +51,36 @@ def reaching_taps(problem: Problem, axis: int) -> Pair:
     return (first, end) if first < end else (0, 1)
 
 
-def _trimmed(problem: Problem, taps: tuple[Pair, Pair, Pair]) -> Problem:
-    """The same convolution with fewer taps: zeros would be transformed for nothing, and their weights blur the sums."""
+class Trimmed(NamedTuple):
+    """A convolution without the taps that only ever meet padding zeros, which `taps` leaves out of each axis.
+
+    They would be transformed for nothing, and their weights blur the sums.
+    """
+
+    problem: Problem
+    taps: tuple[Pair, Pair, Pair]
+
+
+def _trim(problem: Problem) -> Trimmed:
+    taps = (_reaching_taps(problem, 0), _reaching_taps(problem, 1), _reaching_taps(problem, 2))
 
     def padding(axis: int) -> Pair:
         (lo, hi), d, (first, end) = problem.padding[axis], problem.dilation[axis], taps[axis]
         return lo - first * d, hi - (problem.kernel[axis] - end) * d
 
     depths, heights, widths = (end - first for first, end in taps)
-    return replace(problem, kernel=(depths, heights, widths), padding=(padding(0), padding(1), padding(2)))
+    kept = replace(problem, kernel=(depths, heights, widths), padding=(padding(0), padding(1), padding(2)))
+    return Trimmed(kept, taps)
 
 
 class Cut:
     """One way to cut a problem: `length` points per transform, `rows` output rows per task.
 
-    `problem` is the one that kernels see: without taps that only ever meet padding, those within `taps`.
+    `problem` is the one that kernels see.
     """
 
-    def __init__(self, problem: Problem, length: int, rows: int):
-        self.taps = (reaching_taps(problem, 0), reaching_taps(problem, 1), reaching_taps(problem, 2))
-        self.problem = problem = _trimmed(problem, self.taps)
+    def __init__(self, trimmed: Trimmed, length: int, rows: int):
+        self.problem, self.taps = problem, _ = trimmed
         self.length, self.rows = length, rows
         self.kind, self.vector_bytes = element_kind(problem), machine().vector_bytes
         self.lanes = lanes_of(self.kind, self.vector_bytes)
@@ -216,7 +226,7 @@ def best_cut(problem: Problem) -> Cut | None:
     It depends neither on the batch nor on the threads of a call, so that sums keep their bits.
     """
     found = _best(replace(problem, batch=1))
-    return found and Cut(problem, *found)
+    return found and Cut(_trim(problem), *found)
 
 
 @lru_cache(maxsize=256)
@@ -234,13 +244,14 @@ def _best(problem: Problem) -> tuple[int, int] | None:
 
 def _cuts(problem: Problem) -> Iterator[Cut]:
     lanes = lanes_of(element_kind(problem), machine().vector_bytes)
-    first, end = reaching_taps(problem, 2)
+    trimmed = _trim(problem)
+    first, end = trimmed.taps[2]
     least = max(2 * lanes, end - first)
     longest = -(-problem.out_size[2] // problem.dilation[2]) + end - first - 1
     for length in sorted(factor << exponent for exponent in range(24) for factor in (1, 3, 5)):
         if length >= least and length % lanes == 0 and length % 4 == 0:
             for rows in _row_counts(problem):
-                yield Cut(problem, length, rows)
+                yield Cut(trimmed, length, rows)
             if length >= longest:
                 return
 

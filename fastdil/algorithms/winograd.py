@@ -27,6 +27,7 @@ from fastdil.kernels import winograd_tasks as tasks
 from fastdil.kernels.driver import default_threads, execute, launcher
 from fastdil.kernels.geometry import ACTIVATE, STRIDES, fill, lanes_of
 from fastdil.kernels.tile_loudness import MOST_ROWS
+from fastdil.kernels.tiles import tile_shape
 from fastdil.kernels.winograd_tiles import OUTPUTS, SAMPLES
 from fastdil.problem import Problem
 
@@ -117,7 +118,7 @@ class Winograd:
 
 
 def _transform(problem: Problem, w: np.ndarray) -> _Spectra:
-    rows, _ = tasks.tile_shape(machine().vector_bytes)
+    rows, _ = tile_shape(machine().vector_bytes)
     kind, groups, depths, group_in = element_kind(problem), problem.groups, problem.kernel[0], problem.group_in
     blocks, elements = block_tail(problem, rows), group_in * rows
     frequencies = math.prod(SAMPLES[taps] for taps in problem.kernel[1:])
@@ -145,7 +146,7 @@ class _Layout:
 
     def __init__(self, problem: Problem, threads: int):
         self.problem, self.kind, self.vector_bytes = problem, element_kind(problem), machine().vector_bytes
-        self.rows, self.width = tasks.tile_shape(self.vector_bytes)
+        self.rows, self.width = tile_shape(self.vector_bytes)
         self.lanes = lanes_of(self.kind, self.vector_bytes)
         depth, height, width = problem.out_size
         self.row_step, self.plane_lines = _pairs(problem.kernel[1], problem.dilation[1], height)

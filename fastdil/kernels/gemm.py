@@ -54,12 +54,11 @@ from fastdil.kernels.gemm_tasks import (
     VECTORS,
     open_block,
     region_of,
-    tile_shape,
 )
 from fastdil.kernels.geometry import GROUP_IN, GROUP_OUT, GROUPS, KH, KW, OH, OUT_PIXELS, OW, XC, XN, lanes_of
 from fastdil.kernels.intrinsics import load_i64, store_i64
 from fastdil.kernels.store import store_tile
-from fastdil.kernels.tiles import gemm_tile, merge_tile, settle_tile
+from fastdil.kernels.tiles import gemm_tile, merge_tile, settle_tile, tile_shape
 
 
 @helper

@@ -104,23 +104,22 @@ def pack_panel(kind, lanes, width, size, params, state, scratch, source, taps, w
         while first < vectors:
             target = panel + (first // width * taps + index) * channels * line
             entry = entries + (index * vectors + first) * step
-            whole = whole_strips(entry, vectors - first, width, lanes)
+            whole, count = whole_strips(entry, vectors - first, width, lanes), min(width, vectors - first)
             if whole > 0:
                 copy_strips(
                     kind, lanes, width, target, line, taps * channels * line, source, channel_bytes, channels, entry,
                     whole,
                 )  # fmt: skip
-                first += whole * width
-                continue
-            count = min(width, vectors - first)
-            if count == width and runs_suffice(entry, width):
+            elif count == width and runs_suffice(entry, width):
                 copy_runs(kind, lanes, width, target, line, source, channel_bytes, channels, entry)
-                first += width
-                continue
-            for vector in range(count):
-                place, lane = target + vector * lanes * size, (first + vector) * lanes * 8
-                if runs_suffice(entry + vector * step, 1):
-                    copy_runs(kind, lanes, 1, place, line, source, channel_bytes, channels, entry + vector * step)
-                else:
-                    gather_vectors(kind, lanes, place, line, source, channel_bytes, channels, row + lane, column + lane)
-            first += width
+            else:
+                for vector in range(count):
+                    place, at = target + vector * lanes * size, entry + vector * step
+                    lane = (first + vector) * lanes * 8
+                    if runs_suffice(at, 1):
+                        copy_runs(kind, lanes, 1, place, line, source, channel_bytes, channels, at)
+                    else:
+                        gather_vectors(
+                            kind, lanes, place, line, source, channel_bytes, channels, row + lane, column + lane
+                        )  # fmt: skip
+            first += max(whole, 1) * width

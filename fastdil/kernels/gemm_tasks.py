@@ -8,6 +8,7 @@ from fastdil.jit import helper
 from fastdil.kernels.copies import ENTRY_FIELDS
 from fastdil.kernels.geometry import GEOMETRY, GROUP_IN, GROUPS, KD, KH, KW, UNIT, lanes_of
 from fastdil.kernels.intrinsics import load_i64, store_i64
+from fastdil.kernels.tiles import tile_shape
 from fastdil.workspace import lay_out
 
 #: Terms of the reduction that are packed at a time: a strip of 192 stays in L1.
@@ -47,11 +48,6 @@ REGION_FIELDS = 14
     CHANNELS_AT_ONCE, SEVERAL, MERGE_BLOCKS,
 ) = range(14)  # fmt: skip
 STATE_FIELDS = 14
-
-
-def tile_shape(vector_bytes: int) -> tuple[int, int]:
-    """Output rows and vectors of the register tile: 24 accumulators of 32 registers, or 12 of 16."""
-    return (8, 3) if vector_bytes == 64 else (4, 3)
 
 
 def part_sizes(channels: int) -> tuple[int, ...]:

@@ -58,50 +58,29 @@ def measure(typingctx, kind, lanes, data, length, energy, largest):
 
 
 @intrinsic(prefer_literal=True)
-def see_taps(typingctx, kind, lanes, data, taps, count, sums):
-    """Add ``|samples| * taps`` over `count` neighbouring points to the two vectors at `sums`."""
-    kind_name, lane_count = literals(kind, lanes)
+def weigh(typingctx, kind, lanes, width, weights, values, count, totals):
+    """Add ``weights[i] * abs(values[i])`` over `count` neighbours of `width` vectors to the vectors at `totals`."""
+    kind_name, lane_count, vector_count = literals(kind, lanes, width)
 
     def codegen(context, builder, signature, args):
-        data, taps, count, sums = args[2:]
+        weights, values, count, totals = args[3:]
         vectors = Vectors(builder, kind_name, lane_count)
-        places = [sums, vectors.at(sums, lane_count)]
+        places = [vectors.at(totals, i * lane_count) for i in range(vector_count)]
 
         def body(index, carried):
-            at, tap, *totals = carried
-            weight = vectors.splat(vectors.load_scalar(tap))
-            for i in range(2):
+            at_weight, at, *sums = carried
+            weight = vectors.splat(vectors.load_scalar(at_weight))
+            for i in range(vector_count):
                 value = vectors.absolute(vectors.load(vectors.at(at, i * lane_count)))
-                totals[i] = vectors.fma(value, weight, totals[i])
-            return [vectors.at(at, 2 * lane_count), vectors.at(tap, 1), *totals]
+                sums[i] = vectors.fma(value, weight, sums[i])
+            return [vectors.at(at_weight, 1), vectors.at(at, vector_count * lane_count), *sums]
 
-        _, _, *totals = counted_loop(builder, count, [data, taps, *(vectors.load(p) for p in places)], body)
-        for total, place in zip(totals, places, strict=True):
+        _, _, *sums = counted_loop(builder, count, [weights, values, *(vectors.load(p) for p in places)], body)
+        for total, place in zip(sums, places, strict=True):
             vectors.store(total, place)
         return context.get_dummy_value()
 
-    return returns(types.void, (kind, lanes, data, taps, count, sums)), codegen
-
-
-@intrinsic(prefer_literal=True)
-def weigh(typingctx, kind, lanes, weights, vectors_at, count, total):
-    """Add ``weights[i] * vector i`` over `count` neighbouring vectors to the vector at `total`."""
-    kind_name, lane_count = literals(kind, lanes)
-
-    def codegen(context, builder, signature, args):
-        weights, values, count, total = args[2:]
-        vectors = Vectors(builder, kind_name, lane_count)
-
-        def body(index, carried):
-            w, at, sum_ = carried
-            weight = vectors.splat(vectors.load_scalar(w))
-            return [vectors.at(w, 1), vectors.at(at, lane_count), vectors.fma(vectors.load(at), weight, sum_)]
-
-        *_, result = counted_loop(builder, count, [weights, values, vectors.load(total)], body)
-        vectors.store(result, total)
-        return context.get_dummy_value()
-
-    return returns(types.void, (kind, lanes, weights, vectors_at, count, total)), codegen
+    return returns(types.void, (kind, lanes, width, weights, values, count, totals)), codegen
 
 
 @helper
@@ -142,7 +121,7 @@ def loudness(kind, lanes, size, params, scratch, squares):
             for depth in range(load_i64(params, KD)):
                 weights = squares + (output * load_i64(params, KD) + depth) * count * size
                 first = energy + (depth * lines + row) * channels * lanes * size
-                weigh(kind, lanes, weights, first, count, total)
+                weigh(kind, lanes, 1, weights, first, count, total)
             value = largest_lane(kind, lanes, size, total)
             if value > largest or value != value:
                 largest = value

@@ -29,6 +29,7 @@ from fastdil.kernels.phase_layout import (
     SUMS,
     TILE_ROWS,
 )
+from fastdil.kernels.tiles import two_sum
 from fastdil.kernels.vectors import Vectors, constant, counted_loop, literals, returns
 
 #: Channels that are summed in registers.
@@ -111,12 +112,7 @@ def mix_chain(typingctx, kind, lanes, rows, weights, panel, count, target, secon
             vectors.store(vectors.add(vectors.load(place), value), place)
 
         def close_exactly(value, place):
-            before, error_place = vectors.load(place), builder.add(place, errors)
-            after = vectors.add(before, value)
-            added = vectors.sub(after, before)
-            lost = vectors.add(vectors.sub(before, vectors.sub(after, added)), vectors.sub(value, added))
-            vectors.store(after, place)
-            vectors.store(vectors.add(vectors.load(error_place), lost), error_place)
+            two_sum(vectors, value, place, builder.add(place, errors))
 
         for code, action in ((REPLACE, close), (ADD, close_plainly), (ADD_EXACTLY, close_exactly)):
             with builder.if_then(builder.icmp_signed("==", how, constant(code))):

@@ -42,6 +42,12 @@ def are_neighbours(params):
 
 
 @helper
+def is_dense(params):
+    """Whether a sequence is a row of neighbours in memory."""
+    return load_i64(params, DW) == 1 and are_neighbours(params)
+
+
+@helper
 def list_runs(params, runs, first, lanes):
     """Write the runs of the sequences first..first+lanes; returns how many runs they are."""
     phases, rows = load_i64(params, PHASES), load_i64(params, ROWS)

@@ -47,7 +47,7 @@ from fastdil.kernels.phase_layout import (
     ROW_STEP,
     RUN_FIELDS,
     STAGING,
-    are_neighbours,
+    is_dense,
     limited,
 )
 from fastdil.kernels.vectors import Vectors, constant, counted_loop, literals, returns
@@ -284,10 +284,9 @@ def store_line(kind, lanes, size, params, scratch, data, runs, count, target, ro
         finish_row(kind, lanes, data, data, block * 2 * lanes, bias, relu)
     if activate != 0:
         call_on_row(activate, data, block * 2 * lanes)
-    is_dense = load_i64(params, DW) == 1 and are_neighbours(params)
-    length = load_i64(params, LENGTH)
+    length, dense = load_i64(params, LENGTH), is_dense(params)
     rows = scratch + load_i64(params, STAGING) + length * size
-    if is_dense:
+    if dense:
         for half in range(2):
             at = rows + half * lanes * length * size
             separate(kind, lanes, at, length * size, data + half * lanes * size, step, (block + lanes - 1) // lanes)
@@ -298,7 +297,7 @@ def store_line(kind, lanes, size, params, scratch, data, runs, count, target, ro
             line = load_i64(run, R_DEPTH) * load_i64(params, OH) + height
             place = target + line * load_i64(params, OW) * unit * size
             first = load_i64(run, R_FIRST)
-            if is_dense:
+            if dense:
                 wanted = limited(load_i64(params, OW) - first, 0, block)
                 finish_row(kind, lanes, place + first * size, rows + index * length * size, wanted, 0, 0)
             else:

@@ -20,9 +20,9 @@ from fastdil import jit
 from fastdil.jit import helper
 from fastdil.kernels.copies import fill_zeros
 from fastdil.kernels.driver import KERNEL_ARGUMENTS
-from fastdil.kernels.geometry import DW, GROUP_IN, GROUP_OUT, GROUPS, KD, KH, KW, OUT_PIXELS, UNIT, XC, XN, lanes_of
+from fastdil.kernels.geometry import GROUP_IN, GROUP_OUT, GROUPS, KD, KH, KW, OUT_PIXELS, UNIT, XC, XN, lanes_of
 from fastdil.kernels.intrinsics import call_part, call_with_table, load_i64, store_element
-from fastdil.kernels.loudness import largest_lane, loudness, measure, see_taps, seen
+from fastdil.kernels.loudness import largest_lane, loudness, measure, seen, weigh
 from fastdil.kernels.phase_layout import (
     BLOCK,
     DATA,
@@ -47,7 +47,7 @@ from fastdil.kernels.phase_layout import (
     W_REPORT,
     W_SPECTRA,
     W_SQUARES,
-    are_neighbours,
+    is_dense,
     list_runs,
 )
 from fastdil.kernels.phase_lines import fill_line, interleave_line, store_line
@@ -60,7 +60,7 @@ def transform_lines(kind, lanes, size, params, scratch, runs, count, source, abs
     lines, length, taps = load_i64(params, LINES), load_i64(params, LENGTH), load_i64(params, KW)
     energy, sums = scratch + load_i64(params, ENERGY), scratch + load_i64(params, SEEN)
     largest, row, heights = scratch + load_i64(params, LARGEST), load_i64(params, ROWS) // 2, load_i64(params, KH)
-    is_dense = load_i64(params, DW) == 1 and are_neighbours(params)
+    dense = is_dense(params)
     fill_zeros(kind, lanes, scratch + load_i64(params, STAGING), length // lanes)
     fill_zeros(kind, lanes, sums, 2)
     fill_zeros(kind, lanes, largest, 1)
@@ -69,7 +69,7 @@ def transform_lines(kind, lanes, size, params, scratch, runs, count, source, abs
         for line in range(lines):
             for channel in range(channels):
                 begin = source + (channel // unit * load_i64(params, XC) + channel % unit) * size
-                if is_dense:
+                if dense:
                     interleave_line(kind, lanes, size, params, scratch, at, runs, count, begin, depth, line)
                 else:
                     fill_line(kind, lanes, size, params, scratch, at, runs, count, begin, depth, line)
@@ -77,7 +77,7 @@ def transform_lines(kind, lanes, size, params, scratch, runs, count, source, abs
                 if 0 <= line - row < heights:
                     term = (depth * heights + line - row) * channels + channel
                     place = at + load_i64(params, BLOCK) // 2 * 2 * lanes * size
-                    see_taps(kind, lanes, place, absolute + term * taps * size, taps, sums)
+                    weigh(kind, lanes, 2, absolute + term * taps * size, place, taps, sums)
                 call_with_table(load_i64(params, FORWARD), at, load_i64(params, STEPS))
                 energy += lanes * size
                 at += load_i64(params, DATA_STEP)

@@ -18,7 +18,7 @@ import numpy as np
 
 from fastdil import jit
 from fastdil.jit import helper
-from fastdil.kernels.copies import OUTSIDE, copy_run, copy_vectors, gather_vectors
+from fastdil.kernels.copies import OUTSIDE, copy_run, fill_zeros, gather_vectors
 from fastdil.kernels.driver import KERNEL_ARGUMENTS
 from fastdil.kernels.geometry import (
     DW,
@@ -137,9 +137,8 @@ def lay_out_line(kind, lanes, size, params, target, source):
         copy_run(kind, lanes, inside + end, source + end, lanes)
     if mode != 0:
         length = load_i64(params, OW) + (load_i64(params, KW) - 1) * load_i64(params, DW)
-        for index in range(before):
-            copy_run(kind, 1, target + index * size, source + source_index(index - before, count, mode) * size, 1)
-        for index in range(before + count, length):
+        for turn in range(length - count):
+            index = turn if turn < before else turn + count
             copy_run(kind, 1, target + index * size, source + source_index(index - before, count, mode) * size, 1)
 
 
@@ -150,9 +149,7 @@ def lay_out_planes(kind, lanes, size, params, scratch, x, first_plane, planes):
     depths, heights, pitch = load_i64(params, ND), load_i64(params, NH), load_i64(params, XH) * size
     target = scratch + load_i64(params, LAID_OUT)
     lines = planes * channels * depths * heights
-    copy_vectors(
-        kind, lanes, target, lanes * size, target, 0, (lines * pitch + (lanes - 1) * size) // (lanes * size), 0
-    )
+    fill_zeros(kind, lanes, target, (lines * pitch + (lanes - 1) * size) // (lanes * size))
     for plane in range(first_plane, first_plane + planes):
         sample, group = plane // groups, plane % groups
         for channel in range(channels):

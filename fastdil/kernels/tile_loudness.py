@@ -15,7 +15,7 @@ from numba.extending import intrinsic
 
 from fastdil import jit
 from fastdil.jit import helper
-from fastdil.kernels.copies import copy_vectors
+from fastdil.kernels.copies import copy_vectors, fill_zeros
 from fastdil.kernels.driver import KERNEL_ARGUMENTS
 from fastdil.kernels.geometry import (
     DD,
@@ -141,7 +141,7 @@ def _make_loudness_kernel(kind: str, size: int, lanes: int, name: str) -> Any:
         # Where all rows are one line, it is the first one.
         source += (line // heights * load_i64(params, XD) + line % heights * load_i64(params, XH)) * size
         source += column * load_i64(params, XW) * size
-        copy_vectors(kind, lanes, scratch, lanes * size, scratch, 0, (count + lanes - 1) // lanes, 0)
+        fill_zeros(kind, lanes, scratch, (count + lanes - 1) // lanes)
         gathered = scratch + (count + lanes) * size
         for channel in range(channels):
             samples = source + channel * load_i64(params, XC) * size

@@ -15,6 +15,11 @@ from fastdil.kernels.copies import OUTSIDE
 from fastdil.kernels.vectors import Vectors, constant, counted_loop, literals, returns
 
 
+def tile_shape(vector_bytes: int) -> tuple[int, int]:
+    """Output rows and vectors of the tile of a matrix product: 24 accumulators of 32 registers, or 12 of 16."""
+    return (8, 3) if vector_bytes == 64 else (4, 3)
+
+
 def _close_chain(vectors: Vectors, tile, sums: list, resume) -> None:
     """Store the accumulators, or add them to what the tile holds."""
     with vectors.builder.if_else(vectors.builder.icmp_signed("!=", resume, constant(0))) as (add, replace):
@@ -31,12 +36,14 @@ def _close_chain_exactly(vectors: Vectors, tile, errors, sums: list, resume) -> 
     """Add the accumulators to the tile, and what that rounds away to `errors` (TwoSum: Knuth; Moller 1965)."""
     is_first = vectors.builder.icmp_signed("==", resume, constant(0))
     for i, value in enumerate(sums):
-        _two_sum(vectors, value, vectors.at(tile, i * vectors.lanes), vectors.at(errors, i * vectors.lanes), is_first)
+        two_sum(vectors, value, vectors.at(tile, i * vectors.lanes), vectors.at(errors, i * vectors.lanes), is_first)
 
 
-def _two_sum(vectors: Vectors, value, total, errors, is_first) -> None:
-    before = vectors.builder.select(is_first, vectors.zero, vectors.load(total))
-    error = vectors.builder.select(is_first, vectors.zero, vectors.load(errors))
+def two_sum(vectors: Vectors, value, total, errors, is_first=None) -> None:
+    """Add to the vector at `total`, and what that rounds away to the one at `errors`; both start anew if `is_first`."""
+    before, error = vectors.load(total), vectors.load(errors)
+    if is_first is not None:
+        before, error = (vectors.builder.select(is_first, vectors.zero, old) for old in (before, error))
     after = vectors.add(before, value)
     added = vectors.sub(after, before)
     lost = vectors.add(vectors.sub(before, vectors.sub(after, added)), vectors.sub(value, added))
@@ -306,7 +313,7 @@ def merge_tile(typingctx, kind, lanes, part, total, errors, count, resume):
         def body(index, carried):
             shift = builder.mul(index, constant(lane_count))
             value = vectors.load(vectors.at(part, shift))
-            _two_sum(vectors, value, vectors.at(total, shift), vectors.at(errors, shift), is_first)
+            two_sum(vectors, value, vectors.at(total, shift), vectors.at(errors, shift), is_first)
             return []
 
         counted_loop(builder, count, [], body)

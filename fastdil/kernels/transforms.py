@@ -73,8 +73,8 @@ class Schedule:
     """
 
     def __init__(self, length: int, dtype: np.dtype, point_bytes: int, l1: int):
-        spans, factors, span = [], [], length
-        for radix in radices(length):
+        passes, spans, factors, span = radices(length), [], [], length
+        for radix in passes:
             span //= radix
             powers = np.arange(span)[:, None] * np.arange(1, radix)
             spans.append(span)
@@ -85,10 +85,10 @@ class Schedule:
 
         def add(first: int, at: int) -> None:
             """Pass `first` and later ones over the block of points from `at` on."""
-            points = radices(length)[first] * spans[first]
+            points = passes[first] * spans[first]
             fits = points * point_bytes <= l1 // 4 * 3
             for index in range(first, len(spans) if fits else first + 1):
-                radix, span, twiddles = radices(length)[index], spans[index], int(places[index])
+                radix, span, twiddles = passes[index], spans[index], int(places[index])
                 steps.extend((radix, points // (radix * span), span, twiddles, at * point_bytes))
             if not fits and first + 1 < len(spans):
                 for block in range(at, at + points, spans[first]):

@@ -21,7 +21,7 @@ from fastdil.kernels.copies import copy_run, copy_vectors, finish_row
 from fastdil.kernels.driver import KERNEL_ARGUMENTS
 from fastdil.kernels.geometry import ACTIVATE, GROUP_IN, GROUP_OUT, GROUPS, KD, OH, OUT_PIXELS, OW, RELU, lanes_of
 from fastdil.kernels.intrinsics import call_on_row, load_i64
-from fastdil.kernels.tiles import merge_tile, settle_tile
+from fastdil.kernels.tiles import merge_tile, settle_tile, tile_shape
 from fastdil.kernels.winograd_samples import clear, fill_columns, transform_block
 from fastdil.kernels.winograd_tasks import (
     BLOCK_CHANNELS,
@@ -53,7 +53,6 @@ from fastdil.kernels.winograd_tasks import (
     VECTORS,
     ZEROS,
     open_task,
-    tile_shape,
 )
 from fastdil.kernels.winograd_tiles import (
     OUTPUTS,
@@ -204,8 +203,8 @@ def _make_winograd_kernel(
         stamp  # noqa: B018 - a closure cell in the cache key
         state = scratch
         open_task(params, state, task, width, lanes)
-        clear(kind, lanes, size, scratch + load_i64(params, ROWS), height_samples * load_i64(params, ROW_PITCH) // size)
-        clear(kind, lanes, size, scratch + load_i64(params, ZEROS), load_i64(params, ROW_PITCH) // size)
+        clear(kind, lanes, scratch + load_i64(params, ROWS), height_samples * load_i64(params, ROW_PITCH) // size)
+        clear(kind, lanes, scratch + load_i64(params, ZEROS), load_i64(params, ROW_PITCH) // size)
         fill_columns(params, state, scratch)
         group_in, depths = load_i64(params, GROUP_IN), load_i64(params, KD)
         taps_at_once, channels_at_once = load_i64(params, BLOCK_TAPS), load_i64(params, BLOCK_CHANNELS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastdil.jit import helper
-from fastdil.kernels.copies import OUTSIDE, copy_run, copy_vectors
+from fastdil.kernels.copies import OUTSIDE, copy_run, copy_vectors, fill_zeros
 from fastdil.kernels.geometry import DD, DH, GROUP_IN, LD, LH, LW, MODE, ND, NH, NW, XC, XD, XH, XN, XW, source_index
 from fastdil.kernels.intrinsics import load_i64, store_i64
 from fastdil.kernels.winograd_tasks import (
@@ -31,9 +31,9 @@ from fastdil.kernels.winograd_tiles import transform_columns, transform_rows
 
 
 @helper
-def clear(kind, lanes, size, target, count):
+def clear(kind, lanes, target, count):
     """Set `count` elements to zero, and the rest of the last vector."""
-    copy_vectors(kind, lanes, target, lanes * size, target, 0, (count + lanes - 1) // lanes, 0)
+    fill_zeros(kind, lanes, target, (count + lanes - 1) // lanes)
 
 
 @helper
@@ -123,7 +123,7 @@ def transform_line(
                 row = row0 if index == 0 else row1 if index == 1 else row2 if index == 2 else row3
                 line = lines + index * row_pitch
                 if row == 0:
-                    clear(kind, lanes, size, line, count)
+                    clear(kind, lanes, line, count)
                 else:
                     copy_samples(
                         kind, lanes, size, params, line, row + move, columns + piece * count * 8, count, at

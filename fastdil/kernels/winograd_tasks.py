@@ -7,6 +7,7 @@ import numpy as np
 from fastdil.jit import helper
 from fastdil.kernels.geometry import GEOMETRY, GROUP_IN, GROUPS, KD, lanes_of
 from fastdil.kernels.intrinsics import load_i64, store_i64
+from fastdil.kernels.tiles import tile_shape
 from fastdil.kernels.winograd_tiles import OUTPUTS, SAMPLES
 from fastdil.workspace import ALIGNMENT, lay_out
 
@@ -61,11 +62,6 @@ FIELDS = 29
     VECTORS,
 ) = range(11)
 STATE_FIELDS = 11
-
-
-def tile_shape(vector_bytes: int) -> tuple[int, int]:
-    """Output rows and vectors of the register tile, as in `fastdil.kernels.gemm`."""
-    return (8, 3) if vector_bytes == 64 else (4, 3)
 
 
 @helper
