@@ -304,6 +304,9 @@ def _large():
     yield Case("large", (1, 2, 70, 150), (3, 2, 3, 3), padding=15, dilation=15)
     yield Case("large", (1, 150, 9, 11), (7, 150, 3, 3), padding=2, dilation=2)
     yield Case("large", (1, 700, 40), (5, 700, 3), padding=1)
+    for taps in (1, 2):  # several parts of the channels fit into a block
+        yield Case("large", (2, 130, 50), (5, 130, taps), padding=3, dilation=4)
+        yield Case("large", (1, 300, 5, 7), (9, 300, taps, 1))
     yield Case("large", (1, 20, 12, 12), (130, 20, 3, 3), padding=3, dilation=3)
     yield Case("large", (2, 70, 100), (70, 70, 3), padding=8, dilation=8)
     yield Case("large", (1, 40, 60, 60), (40, 1, 3, 3), padding=2, dilation=2, groups=40)

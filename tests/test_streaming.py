@@ -23,6 +23,9 @@ LAYERS = [
     (1, 1, 64, 8, 1),
     (2, 2, 30, 32, 2),
     (5, 7, 1, 9, 1),
+    (130, 5, 2, 3, 1),  # small kernels: several parts of the channels at a time, short and long sums
+    (400, 3, 2, 4, 1),
+    (700, 3, 1, 1, 1),
 ]
 METHODS = ("direct", "im2col")
 CUTS = (0, 1, 1, 1, 2, 3, 5, 13, 40, 64, 65, 149)

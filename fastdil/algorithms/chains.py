@@ -22,31 +22,29 @@ class Chain(NamedTuple):
     merge: int  #: -1, or that sum is then merged exactly into the total, which is empty if this is 0
 
 
-def _block_taps(group_in: int) -> int:
-    return gemm_tasks.BLOCK_TERMS // gemm_tasks.part_sizes(group_in)[0]
-
-
 def _im2col(group_in: int, taps: int) -> Iterator[Chain]:
-    """Blocks of taps, then parts of the channels; in a block, chains of whole taps (`fastdil.kernels.gemm`)."""
+    """Blocks of taps and of parts of the channels; in a block, chains of whole taps (`fastdil.kernels.gemm`)."""
     parts = gemm_tasks.part_sizes(group_in)
-    block_taps = min(taps, _block_taps(group_in))
-    block_chains = -(-block_taps // (gemm_tasks.CHAIN_TERMS // parts[0]))
+    starts = [sum(parts[:index]) for index in range(len(parts))]
+    block_taps, block_parts = gemm_tasks.block_shape(group_in, taps)
+    chain_taps = gemm_tasks.CHAIN_TERMS // parts[0]
+    block_chains = -(-block_taps // chain_taps) * block_parts
     is_long = taps * group_in > gemm_tasks.PLAIN_CHAINS * gemm_tasks.CHAIN_TERMS
     merge_blocks = max(gemm_tasks.PLAIN_CHAINS // block_chains, 1) if is_long else 0
-    done, blocks = 0, -(-taps // block_taps) * len(parts)
-    for first in range(0, taps, block_taps):
-        end, channel = min(first + block_taps, taps), 0
-        for channels in parts:
-            resume = done % merge_blocks if is_long else done
-            merges = is_long and (done == blocks - 1 or (done + 1) % merge_blocks == 0)
-            step = gemm_tasks.CHAIN_TERMS // channels
-            for tap in range(first, end, step):
-                some = range(tap, min(tap + step, end))
-                terms = [(t, c) for t in some for c in range(channel, channel + channels)]
-                is_last = tap + step >= end
-                yield Chain(terms, resume > 0 or tap > first, done // merge_blocks if merges and is_last else -1)
-            done += 1
-            channel += channels
+    blocks = [(tap, part) for tap in range(0, taps, block_taps) for part in range(0, len(parts), block_parts)]
+    for done, (first, first_part) in enumerate(blocks):
+        merges = is_long and (done == len(blocks) - 1 or (done + 1) % merge_blocks == 0)
+        end = min(first + block_taps, taps)
+        some_parts = list(zip(starts, parts, strict=True))[first_part : first_part + block_parts]
+        listed = [
+            [(t, c) for t in range(tap, min(tap + chain_taps, end)) for c in range(start, start + channels)]
+            for start, channels in some_parts
+            for tap in range(first, end, chain_taps)
+        ]
+        resume = (done % merge_blocks if is_long else done) > 0
+        for index, terms in enumerate(listed):
+            is_last = index == len(listed) - 1
+            yield Chain(terms, resume or index > 0, done // merge_blocks if merges and is_last else -1)
 
 
 def _direct(group_in: int, taps: int) -> Iterator[Chain]:

@@ -74,12 +74,15 @@ def all_finite(w: np.ndarray) -> bool:
     return not nonfinite_test(_FLOAT_KIND[w.dtype.char], machine().vector_bytes)(address_of(w), reals)
 
 
-def pack_weights(problem: Problem, w: np.ndarray, rows: int, *, taps_first: bool) -> np.ndarray:
-    """Weights as ``[group][block][tap][channel][row]`` (or channel before tap), blocks of `rows` real output rows.
+def pack_weights(
+    problem: Problem, w: np.ndarray, rows: int, *, taps_first: bool, part: int | None = None
+) -> np.ndarray:
+    """Weights as ``[group][part][block][tap][channel][row]``, or with the channel before the tap.
 
-    A complex output is two rows, by real and by imaginary part; a last short block is filled with zeros.
+    A part is `part` channels, the last one perhaps fewer, or all of them; a block is `rows` real output rows, the last
+    one filled with zeros. A complex output is two rows, by real and by imaginary part.
     """
-    packing = _packing(problem, rows, taps_first)
+    packing = _packing(problem, rows, taps_first, part or max(problem.group_in, 1))
     packed = np.empty(packing.reals, packing.dtype)
     packing.launch(0, address_of(w), 0, address_of(packed))
     return packed
@@ -94,15 +97,14 @@ class _Packing(NamedTuple):
 
 
 @lru_cache(maxsize=256)  # functional calls pack their weights each time
-def _packing(problem: Problem, rows: int, taps_first: bool) -> _Packing:
+def _packing(problem: Problem, rows: int, taps_first: bool, part: int) -> _Packing:
     from fastdil.kernels.pack import weight_packer, weight_scratch
 
     kind, vector_bytes, unit = element_kind(problem), machine().vector_bytes, problem.unit
     group_rows, channels, taps = problem.group_out * unit, problem.group_in, problem.taps
     blocks = -(-group_rows // rows)
-    steps = (rows, channels * rows) if taps_first else (taps * rows, rows)
     reals, dtype = problem.groups * blocks * rows * channels * taps, np.dtype(f"{kind[0]}{int(kind[1:]) // 8}")
-    params = np.array([group_rows, channels, taps, *steps, blocks], np.int64)
+    params = np.array([group_rows, channels, taps, part, taps_first, blocks], np.int64)
     threads = default_threads() if reals * dtype.itemsize > machine().l2 else 1
     packer, scratch = weight_packer(kind, vector_bytes, rows, unit), weight_scratch(kind, vector_bytes, rows)
     return _Packing(reals, dtype, launcher(packer.address, params, problem.groups * blocks, scratch, threads))

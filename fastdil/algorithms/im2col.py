@@ -6,8 +6,6 @@ multiplied; each region is cut into blocks of pixels, and each block is one task
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from fastdil import costmodel
@@ -60,7 +58,8 @@ class Im2col:
 
     def prepare(self, problem: Problem, w: np.ndarray) -> Weights:
         rows, _ = tile_shape(machine().vector_bytes)
-        return Weights(pack_weights(problem, w, rows, taps_first=True), all_finite(w))
+        part = tasks.part_sizes(problem.group_in)[0] if problem.group_in else None
+        return Weights(pack_weights(problem, w, rows, taps_first=True, part=part), all_finite(w))
 
     def bind(self, problem: Problem, x_strides: tuple[int, ...], finite: bool, threads: int) -> Call:
         layout = _Layout(problem, _cut(problem, finite), threads)
@@ -96,9 +95,9 @@ def _tap_step(problem: Problem) -> int:
     reach = problem.effective_kernel[2]
     if problem.rank != 1 or problem.padding[2] != (reach - 1, 0) or problem.stride[2] != 1:
         return 1
-    if problem.taps > tasks.BLOCK_TERMS // max(tasks.part_sizes(problem.group_in)):
+    if problem.taps > tasks.block_shape(problem.group_in, problem.taps)[0]:
         return problem.taps
-    return math.lcm(*(tasks.CHAIN_TERMS // channels for channels in tasks.part_sizes(problem.group_in)))
+    return tasks.CHAIN_TERMS // tasks.part_sizes(problem.group_in)[0]
 
 
 def _packed_vectors(problem: Problem, region: regions.Region) -> tuple[float, float]:

@@ -297,76 +297,7 @@ def fill_ramp(typingctx, target, count, first, step, size, scale):
     return types.void(*(types.int64,) * 6), codegen
 
 
-@intrinsic(prefer_literal=True)
-def finish_row(typingctx, kind, lanes, target, source, count, bias, relu):
-    """Copy `count` elements, add the element at address `bias` (0: none), clip at zero if `relu`."""
-    kind_name, lane_count = literals(kind, lanes)
-
-    def codegen(context, builder, signature, args):
-        vectors = Vectors(builder, kind_name, lane_count)
-        shift = _optional_bias(vectors, args[5], args[3], 1)
-
-        def finish(value):
-            return _add_and_clip(vectors, value, shift, args[6])
-
-        _each_vector(vectors, args[4], lambda at, mask: _move(vectors, finish, args[2], args[3], at, mask))
-        return context.get_dummy_value()
-
-    return returns(types.void, (kind, lanes, target, source, count, bias, relu)), codegen
-
-
-@intrinsic(prefer_literal=True)
-def finish_complex_row(typingctx, kind, lanes, target, by_real, by_imaginary, count, bias):
-    """Combine two real rows of interleaved complex samples into one complex row of `count` real numbers.
-
-    ``by_real`` holds sum(re(w) x), ``by_imaginary`` sum(im(w) x), both interleaved; their complex sum is
-    ``re = a.re - b.im``, ``im = a.im + b.re``.
-    """
-    kind_name, lane_count = literals(kind, lanes)
-
-    def codegen(context, builder, signature, args):
-        vectors = Vectors(builder, kind_name, lane_count)
-        shift = _optional_bias(vectors, args[6], args[3], 2)
-        swap = ir.Constant(ir.VectorType(I32, lane_count), [i ^ 1 for i in range(lane_count)])
-        one = 1.0 if kind_name[0] == "f" else 1
-        signs = ir.Constant(vectors.type, [-one, one] * (lane_count // 2))
-
-        def move(at, mask):
-            def combine(a):
-                place = vectors.at(args[4], at)
-                b = vectors.load(place) if mask is None else vectors.load_masked(place, mask)
-                crossed = builder.shuffle_vector(b, b, swap)
-                return vectors.add(vectors.fma(crossed, signs, a), shift)
-
-            _move(vectors, combine, args[2], args[3], at, mask)
-
-        _each_vector(vectors, args[5], move)
-        return context.get_dummy_value()
-
-    return returns(types.void, (kind, lanes, target, by_real, by_imaginary, count, bias)), codegen
-
-
-def _optional_bias(vectors: Vectors, address: ir.Value, mapped: ir.Value, period: int) -> ir.Value:
-    """The `period` elements at `address` repeated over a vector, or zeros where the address is 0.
-
-    Without a bias the masked load goes to a `mapped` address: even with no lane on, one to address 0 takes a microcode
-    assist; a sixth of the time of a depthwise 3 x 3 layer went there.
-    """
-    builder = vectors.builder
-    present = builder.icmp_signed("!=", address, constant(0))
-    bits = builder.select(present, constant((1 << period) - 1), constant(0))
-    few = vectors.load_masked(builder.select(present, address, mapped), vectors.mask_from_bits(bits))
-    order = ir.Constant(ir.VectorType(I32, vectors.lanes), [i % period for i in range(vectors.lanes)])
-    return builder.shuffle_vector(few, few, order)
-
-
-def _add_and_clip(vectors: Vectors, value: ir.Value, shift: ir.Value, relu: ir.Value) -> ir.Value:
-    builder = vectors.builder
-    total = vectors.add(value, shift)
-    return builder.select(builder.icmp_signed("!=", relu, constant(0)), vectors.relu(total), total)
-
-
-def _move(
+def move_vector(
     vectors: Vectors, change: Callable, target: ir.Value, source: ir.Value, at: ir.Value, mask: ir.Value | None
 ) -> None:
     to, place = vectors.at(target, at), vectors.at(source, at)
@@ -376,7 +307,7 @@ def _move(
         vectors.store_masked(change(vectors.load_masked(place, mask)), to, mask)
 
 
-def _each_vector(vectors: Vectors, count: ir.Value, move: Callable[[ir.Value, ir.Value | None], None]) -> None:
+def each_vector(vectors: Vectors, count: ir.Value, move: Callable[[ir.Value, ir.Value | None], None]) -> None:
     """Call `move(first element, mask)` for each vector of a row of `count` elements; whole vectors have no mask.
 
     A masked store of 32 bytes is microcode on some processors, so only the last vector has one.

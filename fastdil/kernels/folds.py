@@ -37,7 +37,8 @@ from fastdil.kernels.pack import fill_columns, fill_constant
 from fastdil.kernels.planes import fill_closes
 from fastdil.kernels.stencil import CHAIN_TERMS, PLAIN_CHAINS
 from fastdil.kernels.store import store_tile
-from fastdil.kernels.tiles import plane_tile, settle_tile
+from fastdil.kernels.tiles import plane_tile
+from fastdil.kernels.totals import settle_tile
 from fastdil.workspace import lay_out
 
 #: This kernel's own parameters, after the geometry.

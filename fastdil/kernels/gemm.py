@@ -20,7 +20,7 @@ from fastdil.jit import helper
 from fastdil.kernels.driver import KERNEL_ARGUMENTS
 from fastdil.kernels.gemm_samples import classify_block, fill_tables, pack_panel
 from fastdil.kernels.gemm_tasks import (
-    CHAIN_TERMS,
+    CHAIN_TAPS,
     CHANNELS_AT_ONCE,
     FIRST_BLOCK,
     FIRST_PIXEL,
@@ -32,6 +32,7 @@ from fastdil.kernels.gemm_tasks import (
     LINES_AT_ONCE,
     MERGE_BLOCKS,
     PANEL,
+    PART,
     PIXELS,
     R_D,
     R_D_LO,
@@ -46,10 +47,9 @@ from fastdil.kernels.gemm_tasks import (
     R_WIDTH,
     RUNS,
     SAMPLE,
-    SEVERAL,
     STRIPS,
     SUMS,
-    TAP_OFFSETS,
+    TAP_TABLE,
     TAPS_AT_ONCE,
     VECTORS,
     open_block,
@@ -57,20 +57,25 @@ from fastdil.kernels.gemm_tasks import (
 )
 from fastdil.kernels.geometry import GROUP_IN, GROUP_OUT, GROUPS, KH, KW, OH, OUT_PIXELS, OW, XC, XN, lanes_of
 from fastdil.kernels.intrinsics import load_i64, store_i64
-from fastdil.kernels.store import store_tile
-from fastdil.kernels.tiles import gemm_tile, merge_tile, settle_tile, tile_shape
+from fastdil.kernels.store import neighbouring_strips, store_strips, store_tile
+from fastdil.kernels.tiles import gemm_tile, tile_shape
+from fastdil.kernels.totals import merge_tile, settle_tile
+
+#: Strips whose rows are stored together. Alone, a strip's row shares its first and last cache line with other strips',
+#: which must come from memory twice where rows of the result are a power of two apart and push each other out.
+STORE_STRIPS = 4
 
 
 @helper
-def fill_tap_offsets(params, region, target, block_step, row, rows, tap, taps):
-    """Where the packed weights of each tap of this block start."""
+def fill_tap_table(params, region, target, row, rows, tap, taps):
+    """The numbers of the taps of this block."""
     heights = load_i64(region, R_H_HI) - load_i64(region, R_H_LO)
     for index in range(rows):
         depth = load_i64(region, R_D_LO) + (row + index) // heights
         height = load_i64(region, R_H_LO) + (row + index) % heights
         line = (depth * load_i64(params, KH) + height) * load_i64(params, KW)
         for inner in range(taps):
-            store_i64(target, index * taps + inner, (line + tap + inner) * block_step)
+            store_i64(target, index * taps + inner, line + tap + inner)
 
 
 @helper
@@ -100,27 +105,29 @@ def fill_runs(params, region, target, first_pixel, pixels, strip_pixels):
 
 
 @helper
-def multiply_chain(kind, lanes, rows, width, used, weights, tap_offsets, taps, channels, panel, tile, resume):
-    """One chain of one tile of `rows` x `used` vectors; a strip at the end of a block may use fewer than `width`."""
+def multiply_tile(
+    kind, lanes, rows, width, params, state, used, weights, block, tap_table, taps, tap_groups, channels, parts, panel,
+    tile, resume,
+):  # fmt: skip
+    """All terms of a block for one tile of `rows` x `used` vectors; a strip at the end may use fewer than `width`."""
+    kernel_taps, part = load_i64(params, KERNEL_TAPS), load_i64(state, PART)
+    part_step = part * load_i64(params, GROUP_BLOCKS) * kernel_taps * rows
+    chain_taps = load_i64(state, CHAIN_TAPS)
     if used == 3:
-        gemm_tile(kind, lanes, rows, 3, width, weights, tap_offsets, taps, channels, panel, tile, resume)
-    elif used == 2:
-        gemm_tile(kind, lanes, rows, 2, width, weights, tap_offsets, taps, channels, panel, tile, resume)
-    else:
-        gemm_tile(kind, lanes, rows, 1, width, weights, tap_offsets, taps, channels, panel, tile, resume)
-
-
-@helper
-def multiply_tile(kind, lanes, rows, width, size, used, weights, tap_offsets, taps, channels, panel, tile, resume):
-    """All terms of a block for one tile, chain by chain."""
-    line = width * lanes * size
-    taps_at_once = CHAIN_TERMS // channels
-    for tap in range(0, taps, taps_at_once):
-        multiply_chain(
-            kind, lanes, rows, width, used, weights, tap_offsets + tap * 8, min(taps_at_once, taps - tap), channels,
-            panel + tap * channels * line, tile, resume,
+        gemm_tile(
+            kind, lanes, rows, 3, width, weights, part_step, block, kernel_taps, tap_table, taps, tap_groups,
+            chain_taps, channels, parts, part, panel, tile, resume,
         )  # fmt: skip
-        resume = 1
+    elif used == 2:
+        gemm_tile(
+            kind, lanes, rows, 2, width, weights, part_step, block, kernel_taps, tap_table, taps, tap_groups,
+            chain_taps, channels, parts, part, panel, tile, resume,
+        )  # fmt: skip
+    else:
+        gemm_tile(
+            kind, lanes, rows, 1, width, weights, part_step, block, kernel_taps, tap_table, taps, tap_groups,
+            chain_taps, channels, parts, part, panel, tile, resume,
+        )  # fmt: skip
 
 
 @helper
@@ -134,38 +141,52 @@ def multiply_block(
     line = width * lanes * size
     record = (1 + 3 * (width * lanes // unit)) * 8
     panel, sums = scratch + load_i64(params, PANEL), scratch + load_i64(params, SUMS)
-    tap_offsets, runs = scratch + load_i64(params, TAP_OFFSETS), scratch + load_i64(params, RUNS)
+    tap_table, runs = scratch + load_i64(params, TAP_TABLE), scratch + load_i64(params, RUNS)
     first_block, last_block = load_i64(state, FIRST_BLOCK), load_i64(state, LAST_BLOCK)
-    group_out = load_i64(params, GROUP_OUT)
+    blocks, strips, vectors = last_block - first_block, load_i64(state, STRIPS), load_i64(state, VECTORS)
+    group_out, pixel_bytes = load_i64(params, GROUP_OUT), load_i64(params, OUT_PIXELS) * unit * size
     group = load_i64(state, GROUP)
     sample_channel = load_i64(state, SAMPLE) * load_i64(params, GROUPS) * group_out
-    block_bytes = load_i64(params, KERNEL_TAPS) * load_i64(params, GROUP_IN) * rows * size
+    parts = (channels + load_i64(state, PART) - 1) // load_i64(state, PART)
+    tap_groups = (taps + load_i64(state, CHAIN_TAPS) - 1) // load_i64(state, CHAIN_TAPS)
     # In a long reduction each tile is followed by its total and by the errors of that.
     merge_blocks, tile_bytes = load_i64(state, MERGE_BLOCKS), rows * line
-    tile_step = load_i64(state, SEVERAL) * tile_bytes * (3 if merge_blocks > 0 else 1)
-    resume, merges = done, False
+    resume, merges, result, tile_step = done, False, 0, tile_bytes
     if merge_blocks > 0:
         resume, merges = done % merge_blocks, is_last or (done + 1) % merge_blocks == 0
-    for strip in range(load_i64(state, STRIPS)):
-        used = min(width, load_i64(state, VECTORS) - strip * width)
-        for block in range(first_block, last_block):
-            tile = sums + (strip * (last_block - first_block) + block - first_block) * tile_step
-            multiply_tile(
-                kind, lanes, rows, width, size, used, weights + block * block_bytes, tap_offsets, taps, channels,
-                panel + strip * taps * channels * line, tile, resume,
-            )  # fmt: skip
-            if merges:
-                total = tile + tile_bytes
-                merge_tile(kind, lanes, tile, total, total + tile_bytes, rows * used, done // merge_blocks)
-                if is_last:
-                    settle_tile(kind, lanes, total, total + tile_bytes, rows * used)
-                tile = total
-            if is_last:
-                first = block * (rows // unit)
-                channel = group * group_out + first
+        result, tile_step = tile_bytes, 3 * tile_bytes
+    for first_strip in range(0, strips, STORE_STRIPS):
+        last_strip = min(first_strip + STORE_STRIPS, strips)
+        for strip in range(first_strip, last_strip):
+            used = min(width, vectors - strip * width)
+            for block in range(blocks):
+                tile = sums + (strip * blocks + block) * tile_step
+                multiply_tile(
+                    kind, lanes, rows, width, params, state, used, weights, first_block + block, tap_table, taps,
+                    tap_groups, channels, parts, panel + strip * taps * channels * line, tile, resume,
+                )  # fmt: skip
+                if merges:
+                    total = tile + tile_bytes
+                    merge_tile(kind, lanes, tile, total, total + tile_bytes, rows * used, done // merge_blocks)
+                    if is_last:
+                        settle_tile(kind, lanes, total, total + tile_bytes, rows * used)
+        if not is_last:
+            continue
+        whole = neighbouring_strips(runs, record, first_strip, last_strip, width * lanes) if unit == 1 else 0
+        for block in range(blocks):
+            first = (first_block + block) * (rows // unit)
+            channel = group * group_out + first
+            target, outputs = out + (sample_channel + channel) * pixel_bytes, min(rows // unit, group_out - first)
+            if whole > 0:
+                store_strips(
+                    kind, lanes, width, size, params, sums + (first_strip * blocks + block) * tile_step + result,
+                    blocks * tile_step, whole, outputs, channel, bias,
+                    target + load_i64(runs + first_strip * record, 3) * size,
+                )  # fmt: skip
+            for strip in range(first_strip + whole, last_strip):
                 store_tile(
-                    kind, lanes, size, unit, params, tile, used * lanes * size, min(rows // unit, group_out - first),
-                    channel, bias, out + (sample_channel + channel) * load_i64(params, OUT_PIXELS) * unit * size,
+                    kind, lanes, size, unit, params, sums + (strip * blocks + block) * tile_step + result,
+                    min(width, vectors - strip * width) * lanes * size, outputs, channel, bias, target,
                     runs + strip * record,
                 )  # fmt: skip
 
@@ -181,7 +202,7 @@ def _make_gemm_kernel(kind: str, size: int, lanes: int, rows: int, width: int, u
         first_pixel, pixels = load_i64(state, FIRST_PIXEL), load_i64(state, PIXELS)
         fill_runs(params, region, scratch + load_i64(params, RUNS), first_pixel, pixels, strip_pixels)
         group_in, group = load_i64(params, GROUP_IN), load_i64(state, GROUP)
-        group_bytes = load_i64(params, GROUP_BLOCKS) * load_i64(params, KERNEL_TAPS) * group_in * rows * size
+        channel_bytes = load_i64(params, GROUP_BLOCKS) * load_i64(params, KERNEL_TAPS) * rows * size
         lines, lines_at_once = load_i64(state, LINES), load_i64(state, LINES_AT_ONCE)
         tap_end, taps_at_once = load_i64(region, R_W_HI), load_i64(state, TAPS_AT_ONCE)
         channels_at_once = load_i64(state, CHANNELS_AT_ONCE)
@@ -194,10 +215,7 @@ def _make_gemm_kernel(kind: str, size: int, lanes: int, rows: int, width: int, u
                 tap_count = min(taps_at_once, tap_end - tap)
                 taps = line_count * tap_count
                 fill_tables(params, region, scratch, first_pixel, pixels, block_lanes, line, line_count, tap, tap_count)
-                fill_tap_offsets(
-                    params, region, scratch + load_i64(params, TAP_OFFSETS), group_in * rows,
-                    line, line_count, tap, tap_count,
-                )  # fmt: skip
+                fill_tap_table(params, region, scratch + load_i64(params, TAP_TABLE), line, line_count, tap, tap_count)
                 classify_block(params, state, scratch, lanes, taps, tap_count)
                 is_last_tap = line + line_count == lines and tap + tap_count == tap_end
                 for channel in range(0, group_in, channels_at_once):
@@ -206,7 +224,7 @@ def _make_gemm_kernel(kind: str, size: int, lanes: int, rows: int, width: int, u
                     pack_panel(kind, lanes, width, size, params, state, scratch, source, taps, tap_count, channels)
                     multiply_block(
                         kind, lanes, rows, width, size, unit, params, state, scratch,
-                        w + group * group_bytes + channel * rows * size, bias, out, taps, channels, done,
+                        w + (group * group_in + channel) * channel_bytes, bias, out, taps, channels, done,
                         is_last_tap and channel + channels == group_in,
                     )  # fmt: skip
                     done += 1

@@ -31,7 +31,7 @@ PLAIN_CHAINS = 12
     ROW_TABLE,
     COLUMN_TABLE,
     ENTRIES,
-    TAP_OFFSETS,
+    TAP_TABLE,
     RUNS,  # byte offsets of the parts of the scratch memory
 ) = range(GEOMETRY, GEOMETRY + 12)
 FIELDS = 12
@@ -45,15 +45,22 @@ REGION_FIELDS = 14
 #: What `open_block` works out for a task, at the start of the worker's scratch memory.
 (
     FIRST_PIXEL, PIXELS, STRIPS, VECTORS, GROUP, SAMPLE, FIRST_BLOCK, LAST_BLOCK, LINES, LINES_AT_ONCE, TAPS_AT_ONCE,
-    CHANNELS_AT_ONCE, SEVERAL, MERGE_BLOCKS,
-) = range(14)  # fmt: skip
-STATE_FIELDS = 14
+    CHANNELS_AT_ONCE, PART, CHAIN_TAPS, MERGE_BLOCKS,
+) = range(15)  # fmt: skip
+STATE_FIELDS = 15
 
 
 def part_sizes(channels: int) -> tuple[int, ...]:
     """How `open_block` cuts the channels of a group: equal parts that fit a chain, the last one may be smaller."""
     each = -(-channels // -(-channels // CHAIN_TERMS))
     return (*(each,) * ((channels - 1) // each), channels - (channels - 1) // each * each)
+
+
+def block_shape(channels: int, taps: int) -> tuple[int, int]:
+    """Taps and parts of the channels of one block of the reduction of a signal, as `open_block` cuts it."""
+    parts = part_sizes(channels)
+    most_taps = BLOCK_TERMS // parts[0]
+    return min(taps, most_taps), min(most_taps // min(taps, most_taps), len(parts))
 
 
 @helper
@@ -91,24 +98,26 @@ def open_block(params, region, state, task, strip_pixels, lanes, unit):
     )
     width_taps = load_i64(region, R_W_HI) - load_i64(region, R_W_LO)
     group_in = load_i64(params, GROUP_IN)
-    # A chain runs over the channels of one tap where there are enough of them: long inner loops, in equal parts.
+    # A chain runs over a part of the channels of one tap, or over all of them and several taps where they are few.
     parts = (group_in + CHAIN_TERMS - 1) // CHAIN_TERMS
-    channels_at_once = (group_in + parts - 1) // parts
-    most_taps = BLOCK_TERMS // channels_at_once
+    part = (group_in + parts - 1) // parts
+    most_taps, kernel_taps = BLOCK_TERMS // part, load_i64(params, KERNEL_TAPS)
     taps_at_once = min(width_taps, most_taps)
     lines_at_once = min(most_taps // taps_at_once, lines)
+    # Small kernels leave room for several parts. This and the next count all taps of the kernel, so that sums do not
+    # depend on which of them a region leaves out.
+    parts_at_once = min(most_taps // min(kernel_taps, most_taps), parts)
+    store_i64(state, PART, part)
     store_i64(state, LINES, lines)
     store_i64(state, LINES_AT_ONCE, lines_at_once)
     store_i64(state, TAPS_AT_ONCE, taps_at_once)
-    store_i64(state, CHANNELS_AT_ONCE, channels_at_once)
-    several = lines * width_taps * group_in > lines_at_once * taps_at_once * channels_at_once
-    store_i64(state, SEVERAL, 1 if several else 0)
-    # Blocks whose chains may be added plainly before they are merged; 0 if that holds for all of them together. Counted
-    # with all taps of the kernel's width, so that sums do not depend on which of them a region leaves out.
-    chain_taps = CHAIN_TERMS // channels_at_once
+    store_i64(state, CHANNELS_AT_ONCE, min(part * parts_at_once, group_in))
+    # Blocks whose chains may be added plainly before they are merged; 0 if that holds for all of them together.
+    chain_taps = CHAIN_TERMS // part
+    store_i64(state, CHAIN_TAPS, chain_taps)
     block_taps = lines_at_once * min(load_i64(params, KW), most_taps)
-    block_chains = (block_taps + chain_taps - 1) // chain_taps
-    is_long = load_i64(params, KERNEL_TAPS) * group_in > PLAIN_CHAINS * CHAIN_TERMS
+    block_chains = (block_taps + chain_taps - 1) // chain_taps * parts_at_once
+    is_long = kernel_taps * group_in > PLAIN_CHAINS * CHAIN_TERMS
     store_i64(state, MERGE_BLOCKS, max(PLAIN_CHAINS // block_chains, 1) if is_long else 0)
 
 
@@ -131,7 +140,7 @@ def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int) -> int:
         (ROW_TABLE, most_lines * block_lanes * 8),
         (COLUMN_TABLE, most_taps * block_lanes * 8),
         (ENTRIES, most_both * strips * width * ENTRY_FIELDS * 8),
-        (TAP_OFFSETS, most_both * 8),
+        (TAP_TABLE, most_both * 8),
         (RUNS, strips * (1 + 3 * (width * lanes // unit)) * 8),
     )
     return lay_out(params, parts)

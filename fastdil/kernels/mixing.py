@@ -29,7 +29,7 @@ from fastdil.kernels.phase_layout import (
     SUMS,
     TILE_ROWS,
 )
-from fastdil.kernels.tiles import two_sum
+from fastdil.kernels.totals import two_sum
 from fastdil.kernels.vectors import Vectors, constant, counted_loop, literals, returns
 
 #: Channels that are summed in registers.

@@ -38,7 +38,14 @@ from fastdil.kernels.geometry import (
 from fastdil.kernels.intrinsics import load_i64, store_i64
 
 # Parameters of the weight packer.
-(W_GROUP_ROWS, W_CHANNELS, W_TAPS, W_CHANNEL_STEP, W_TAP_STEP, W_BLOCKS) = range(6)
+(
+    W_GROUP_ROWS,
+    W_CHANNELS,
+    W_TAPS,
+    W_PART,  # channels that are packed together
+    W_TAPS_FIRST,  # whether they are neighbours, and not the taps of one
+    W_BLOCKS,
+) = range(6)
 
 
 @helper
@@ -94,13 +101,15 @@ def pack_complex_row(kind, size, target, source, present, channels, taps, channe
 
 
 @helper
-def pack_real_rows(kind, lanes, rows, size, target, source, present, channels, taps, channel_step, tap_step, scratch):
+def pack_real_rows(
+    kind, lanes, rows, size, target, source, row_step, present, channels, taps, channel_step, tap_step, scratch
+):
     """The weights of `rows` outputs, of which `present` exist, side by side: transposed `lanes` terms at a time."""
     terms = channels * taps
     channel, tap = 0, 0
     for first in range(0, terms, lanes):
         count = min(lanes, terms - first)
-        interleave_rows(kind, lanes, rows, scratch, source + first * size, terms * size, present, count)
+        interleave_rows(kind, lanes, rows, scratch, source + first * size, row_step * size, present, count)
         for index in range(count):
             at = target + (channel * channel_step + tap * tap_step) * size
             copy_vectors(kind, rows, at, 0, scratch + index * rows * size, 0, 1, (1 << rows) - 1)
@@ -113,29 +122,32 @@ def _make_weight_packer(kind: str, size: int, lanes: int, rows: int, unit: int, 
     stamp = jit.source_stamp()
 
     def pack_weights(params, x, w, bias, out, scratch, task):
-        """Task = one block of output rows of one group: out[c * channel_step + tap * tap_step + row]."""
+        """Task = one block of output rows of one group: out[group][part][block], there [tap][channel][row] or so."""
         stamp  # noqa: B018 - a closure cell in the cache key
         channels, taps = load_i64(params, W_CHANNELS), load_i64(params, W_TAPS)
-        channel_step, tap_step = load_i64(params, W_CHANNEL_STEP), load_i64(params, W_TAP_STEP)
+        part, taps_first = load_i64(params, W_PART), load_i64(params, W_TAPS_FIRST)
         group_rows, blocks = load_i64(params, W_GROUP_ROWS), load_i64(params, W_BLOCKS)
-        group, first = task // blocks, task % blocks * rows
-        terms = channels * taps
-        target = out + task * terms * rows * size
-        if unit == 1:
-            source = w + (group * group_rows + first) * terms * size
-            pack_real_rows(
-                kind, lanes, rows, size, target, source, group_rows - first, channels, taps, channel_step, tap_step,
-                scratch,
-            )  # fmt: skip
-            return
-        for row in range(rows):
-            # Row r of a complex group is the real (r even) or imaginary part of output r // 2.
-            output = group * (group_rows // 2) + (first + row) // 2
-            source = w + (output * terms * 2 + (first + row) % 2) * size
-            present = 1 if first + row < group_rows else 0
-            pack_complex_row(
-                kind, size, target + row * size, source, present, channels, taps, channel_step, tap_step
-            )  # fmt: skip
+        group, block = task // blocks, task % blocks
+        first, terms = block * rows, channels * taps
+        for channel in range(0, channels, part):
+            count = min(part, channels - channel)
+            channel_step, tap_step = (rows, count * rows) if taps_first != 0 else (taps * rows, rows)
+            target = out + ((group * channels + channel) * blocks + block * count) * taps * rows * size
+            if unit == 1:
+                source = w + ((group * group_rows + first) * terms + channel * taps) * size
+                pack_real_rows(
+                    kind, lanes, rows, size, target, source, terms, group_rows - first, count, taps, channel_step,
+                    tap_step, scratch,
+                )  # fmt: skip
+                continue
+            for row in range(rows):
+                # Row r of a complex group is the real (r even) or imaginary part of output r // 2.
+                output = group * (group_rows // 2) + (first + row) // 2
+                source = w + ((output * terms + channel * taps) * 2 + (first + row) % 2) * size
+                present = 1 if first + row < group_rows else 0
+                pack_complex_row(
+                    kind, size, target + row * size, source, present, count, taps, channel_step, tap_step
+                )  # fmt: skip
 
     return jit.callback(pack_weights, name, KERNEL_ARGUMENTS)
 

@@ -10,7 +10,8 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastdil.jit import helper
-from fastdil.kernels.copies import fill_zeros, finish_row
+from fastdil.kernels.copies import fill_zeros
+from fastdil.kernels.finish import finish_row
 from fastdil.kernels.geometry import (
     ACTIVATE,
     DD,

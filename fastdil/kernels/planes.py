@@ -47,7 +47,8 @@ from fastdil.kernels.intrinsics import load_i64, store_i64
 from fastdil.kernels.pack import fill_columns, fill_constant, row_offset
 from fastdil.kernels.stencil import CHAIN_TERMS, PLAIN_CHAINS, fill_masks
 from fastdil.kernels.store import store_tile
-from fastdil.kernels.tiles import plane_tile, settle_tile
+from fastdil.kernels.tiles import plane_tile
+from fastdil.kernels.totals import settle_tile
 from fastdil.workspace import lay_out
 
 #: A sum of at most so many products stays in registers from the first to the last: equal terms err by 7.7 eps.

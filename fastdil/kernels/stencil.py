@@ -46,7 +46,8 @@ from fastdil.kernels.geometry import (
 from fastdil.kernels.intrinsics import load_i64, store_i64
 from fastdil.kernels.pack import fill_columns, fill_constant, row_offset
 from fastdil.kernels.store import store_tile
-from fastdil.kernels.tiles import settle_tile, stencil_tile
+from fastdil.kernels.tiles import stencil_tile
+from fastdil.kernels.totals import settle_tile
 from fastdil.workspace import lay_out
 
 #: Terms summed in registers before they are added to the tile in memory: equal terms then err by 6 eps at most.

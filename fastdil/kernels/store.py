@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastdil.jit import helper
-from fastdil.kernels.copies import finish_complex_row, finish_row
+from fastdil.kernels.finish import finish_complex_row, finish_row, finish_strips
 from fastdil.kernels.geometry import ACTIVATE, OUT_PIXELS, RELU
 from fastdil.kernels.intrinsics import call_on_row, load_i64
 
@@ -31,3 +31,28 @@ def store_tile(kind, lanes, size, unit, params, tile, tile_line, outputs, first_
                 finish_row(kind, lanes, target, begin, count, shift, relu)
             if activate != 0:
                 call_on_row(activate, target, count)
+
+
+@helper
+def neighbouring_strips(runs, record, first, last, pixels):
+    """How many of the strips first..last, from the first on, are whole and follow each other in the result."""
+    place = load_i64(runs + first * record, 3)
+    for strip in range(first, last):
+        at = runs + strip * record
+        if load_i64(at, 0) != 1 or load_i64(at, 2) != pixels or load_i64(at, 3) != place:
+            return strip - first
+        place += pixels
+    return last - first
+
+
+@helper
+def store_strips(kind, lanes, width, size, params, tile, tile_step, strips, outputs, first_channel, bias, out):
+    """`store_tile` for `strips` whole tiles of real outputs that follow each other from `out` on."""
+    activate, relu = load_i64(params, ACTIVATE), load_i64(params, RELU)
+    line = width * lanes * size
+    for index in range(outputs):
+        target = out + index * load_i64(params, OUT_PIXELS) * size
+        shift = bias + (first_channel + index) * size if bias != 0 else 0
+        finish_strips(kind, lanes, width, target, tile + index * line, tile_step, strips, shift, relu)
+        if activate != 0:
+            call_on_row(activate, target, strips * width * lanes)

@@ -1,7 +1,7 @@
 """One to a few samples of a causal convolution at a time: the compiled part of `fastdil.streaming`.
 
 The vectors of a tile run over output channels, because a single sample offers nothing else to run over; samples are
-broadcast. That is `gemm_tile` with its arguments exchanged. The terms of a sum come in the order, and in the chains,
+broadcast. That is `chain_tile` with its arguments exchanged. The terms of a sum come in the order, and in the chains,
 that a table lists: the table is written so that every sum has the bits that the offline methods give it.
 
 The past lies in a ring, one position after the other, the channels of a position side by side: a step writes one
@@ -15,11 +15,13 @@ from typing import Any
 
 from fastdil import jit
 from fastdil.jit import helper
-from fastdil.kernels.copies import copy_vectors, finish_row
+from fastdil.kernels.copies import copy_vectors
 from fastdil.kernels.driver import KERNEL_ARGUMENTS
+from fastdil.kernels.finish import finish_row
 from fastdil.kernels.geometry import lanes_of
 from fastdil.kernels.intrinsics import call_on_row, load_element, load_i64, store_element, store_i64
-from fastdil.kernels.tiles import gemm_tile, merge_tile, settle_tile
+from fastdil.kernels.tiles import chain_tile
+from fastdil.kernels.totals import merge_tile, settle_tile
 
 #: What the kernel is told; addresses and strides are in bytes.
 (
@@ -103,12 +105,11 @@ def pack_samples(kind, size, unit, pixels, params, group, pixel):
 def sum_tile(kind, lanes, size, rows, width, stride, params, weights, tile):
     """All chains of one tile; returns the address of the sums."""
     chains, line, tile_bytes = load_i64(params, CHAIN_TABLE), stride * lanes * size, rows * width * lanes * size
-    panel, no_offset = load_i64(params, PANEL), chains + load_i64(params, CHAINS) * CHAIN_FIELDS * 8
-    total = tile + tile_bytes
+    panel, total = load_i64(params, PANEL), tile + tile_bytes
     for chain in range(load_i64(params, CHAINS)):
         terms = load_i64(chains, chain * CHAIN_FIELDS)
         resume, merge = load_i64(chains, chain * CHAIN_FIELDS + 1), load_i64(chains, chain * CHAIN_FIELDS + 2)
-        gemm_tile(kind, lanes, rows, width, stride, panel, no_offset, 1, terms, weights, tile, resume)
+        chain_tile(kind, lanes, rows, width, stride, panel, terms, weights, tile, resume)
         panel += terms * rows * size
         weights += terms * line
         if merge >= 0:
@@ -154,7 +155,6 @@ def run_block(kind, float_kind, lanes, size, unit, rows, stride, width, params, 
     """All outputs of one block of packed weights, for the samples in the panel; `y` is their place in channel 0."""
     group_out = load_i64(params, GROUP_OUT)
     tile, ones = load_i64(params, TILE), load_i64(params, ONES)
-    no_offset = load_i64(params, CHAIN_TABLE) + load_i64(params, CHAINS) * CHAIN_FIELDS * 8
     step, each = stride * lanes // unit, width * lanes // unit
     index = group * load_i64(params, BLOCKS) + block
     weights = load_i64(params, WEIGHTS) + index * load_i64(params, TERMS) * stride * lanes * size
@@ -169,7 +169,7 @@ def run_block(kind, float_kind, lanes, size, unit, rows, stride, width, params, 
             if unit == 1:
                 # One more chain, of a single term: the bias (or zero) times one.
                 at = bias + index * stride * lanes * size + shift
-                gemm_tile(kind, lanes, rows, width, stride, ones, no_offset, 1, 1, at, sums, 1)
+                chain_tile(kind, lanes, rows, width, stride, ones, 1, at, sums, 1)
             elif bias != 0:
                 bias += channel * 2 * size
             for pixel in range(used):

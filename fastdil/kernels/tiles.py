@@ -12,43 +12,13 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastdil.kernels.copies import OUTSIDE
+from fastdil.kernels.totals import close_chain, close_chain_exactly
 from fastdil.kernels.vectors import Vectors, constant, counted_loop, literals, returns
 
 
 def tile_shape(vector_bytes: int) -> tuple[int, int]:
     """Output rows and vectors of the tile of a matrix product: 24 accumulators of 32 registers, or 12 of 16."""
     return (8, 3) if vector_bytes == 64 else (4, 3)
-
-
-def _close_chain(vectors: Vectors, tile, sums: list, resume) -> None:
-    """Store the accumulators, or add them to what the tile holds."""
-    with vectors.builder.if_else(vectors.builder.icmp_signed("!=", resume, constant(0))) as (add, replace):
-        with add:
-            for i, value in enumerate(sums):
-                at = vectors.at(tile, i * vectors.lanes)
-                vectors.store(vectors.add(vectors.load(at), value), at)
-        with replace:
-            for i, value in enumerate(sums):
-                vectors.store(value, vectors.at(tile, i * vectors.lanes))
-
-
-def _close_chain_exactly(vectors: Vectors, tile, errors, sums: list, resume) -> None:
-    """Add the accumulators to the tile, and what that rounds away to `errors` (TwoSum: Knuth; Moller 1965)."""
-    is_first = vectors.builder.icmp_signed("==", resume, constant(0))
-    for i, value in enumerate(sums):
-        two_sum(vectors, value, vectors.at(tile, i * vectors.lanes), vectors.at(errors, i * vectors.lanes), is_first)
-
-
-def two_sum(vectors: Vectors, value, total, errors, is_first=None) -> None:
-    """Add to the vector at `total`, and what that rounds away to the one at `errors`; both start anew if `is_first`."""
-    before, error = vectors.load(total), vectors.load(errors)
-    if is_first is not None:
-        before, error = (vectors.builder.select(is_first, vectors.zero, old) for old in (before, error))
-    after = vectors.add(before, value)
-    added = vectors.sub(after, before)
-    lost = vectors.add(vectors.sub(before, vectors.sub(after, added)), vectors.sub(value, added))
-    vectors.store(after, total)
-    vectors.store(vectors.add(error, lost), errors)
 
 
 def _accumulate(vectors: Vectors, sums: list, samples: list, weights: list) -> list:
@@ -73,40 +43,106 @@ def _load_samples(vectors: Vectors, at, masks, width: int, is_masked: bool) -> l
     return [vectors.load_masked(place, vectors.mask_from_bits(b)) for place, b in zip(places, bits, strict=True)]
 
 
-@intrinsic(prefer_literal=True)
-def gemm_tile(typingctx, kind, lanes, rows, width, stride, weights, tap_offsets, ntaps, nchannels, panel, tile, resume):
-    """``tile (+)= weights @ panel`` over `ntaps` x `nchannels` terms.
+def _add_terms(
+    vectors: Vectors, shape: tuple[int, int, int], count, at_weights, at_panel, sums: list, ahead=None
+) -> list:
+    """`count` steps over weights and lines of a panel that follow each other; returns where they end, and the sums.
 
-    `weights` holds `rows` consecutive numbers per term; the terms of tap t start `tap_offsets[t]` elements further on.
-    The panel has one line of `stride` vectors per term, of which the first `width` are used. `tile` is a buffer of
-    ``rows * width`` vectors, added to if `resume`.
+    `shape` is rows and vectors of the tile, and elements of a line. Weights that lie `ahead` bytes ahead are fetched.
+    """
+    rows, width, line = shape
+
+    def step(_, carried):
+        at_weights, at_panel, *sums = carried
+        samples = [vectors.load(vectors.at(at_panel, v * vectors.lanes)) for v in range(width)]
+        places = [vectors.at(at_weights, row) for row in range(rows)]
+        if ahead is not None:
+            vectors.prefetch(vectors.builder.add(at_weights, ahead))
+        return [vectors.at(at_weights, rows), vectors.at(at_panel, line), *_accumulate(vectors, sums, samples, places)]
+
+    return counted_loop(vectors.builder, count, [at_weights, at_panel, *sums], step)[1:]
+
+
+@intrinsic(prefer_literal=True)
+def chain_tile(typingctx, kind, lanes, rows, width, stride, weights, count, panel, tile, resume):
+    """``tile (+)= weights @ panel`` over `count` terms in one chain.
+
+    `weights` holds `rows` numbers per term, the panel a line of `stride` vectors, of which the first `width` are used.
+    `tile` is a buffer of ``rows * width`` vectors, added to if `resume`.
     """
     kind_name, lane_count, tile_rows, tile_width, line = literals(kind, lanes, rows, width, stride)
 
     def codegen(context, builder, signature, args):
-        weights, tap_offsets, ntaps, nchannels, panel, tile, resume = args[5:]
-        vectors, integers = Vectors(builder, kind_name, lane_count), Vectors(builder, "i64", 1)
+        weights, count, panel, tile, resume = args[5:]
+        vectors, shape = Vectors(builder, kind_name, lane_count), (tile_rows, tile_width, line * lane_count)
         zeros = [vectors.zero] * (tile_rows * tile_width)
+        _, *sums = _add_terms(vectors, shape, count, weights, panel, zeros)
+        close_chain(vectors, tile, sums, resume)
+        return context.get_dummy_value()
 
-        def over_taps(tap, carried):
-            first = vectors.at(weights, integers.load_scalar(integers.at(tap_offsets, tap)))
+    return returns(types.void, (kind, lanes, rows, width, stride, weights, count, panel, tile, resume)), codegen
 
-            def over_channels(index, inner):
-                at_weights, at_panel, *inner_sums = inner
-                samples = [vectors.load(vectors.at(at_panel, v * lane_count)) for v in range(tile_width)]
-                places = [vectors.at(at_weights, row) for row in range(tile_rows)]
-                inner_sums = _accumulate(vectors, inner_sums, samples, places)
-                return [vectors.at(at_weights, tile_rows), vectors.at(at_panel, line * lane_count), *inner_sums]
 
-            results = counted_loop(builder, nchannels, [first, *carried], over_channels)
-            return results[1:]
+@intrinsic(prefer_literal=True)
+def gemm_tile(
+    typingctx, kind, lanes, rows, width, stride, weights, part_step, block, kernel_taps, tap_table, taps, tap_groups,
+    chain_taps, channels, parts, part, panel, tile, resume,
+):  # fmt: skip
+    """``tile (+)= weights @ panel`` over `taps` x `channels` terms, in chains of `chain_taps` taps x `part` channels.
 
-        _, *sums = counted_loop(builder, ntaps, [panel, *zeros], over_taps)
-        _close_chain(vectors, tile, sums, resume)
+    There are `tap_groups` times `parts` chains, ordered by part, then tap; several parts only with `chain_taps` of 1.
+    `weights` is ordered by part, block of `rows` outputs, tap and channel: parts start `part_step` elements apart, a
+    block has `kernel_taps` taps, and `tap_table` lists those of the panel, which is ordered by tap and channel. The
+    rest is as in `chain_tile`.
+    """
+    kind_name, lane_count, tile_rows, tile_width, line = literals(kind, lanes, rows, width, stride)
+
+    def codegen(context, builder, signature, args):
+        weights, part_step, block, kernel_taps, tap_table, taps, tap_groups, chain_taps = args[5:13]
+        channels, parts, part, panel, tile, resume = args[13:]
+        vectors, integers = Vectors(builder, kind_name, lane_count), Vectors(builder, "i64", 1)
+        shape, zeros = (tile_rows, tile_width, line * lane_count), [vectors.zero] * (tile_rows * tile_width)
+        part_bytes, line_size = vectors.at(constant(0), part_step), constant(line * lane_count)
+        tap_bytes = vectors.at(constant(0), builder.mul(channels, line_size))
+        first_tap = builder.mul(block, kernel_taps)
+
+        def limited(left, most):
+            return builder.select(builder.icmp_signed("<", left, most), left, most)
+
+        def add_chain(at_weights, table, count, some_channels, at_panel, resume):
+            """One chain: `count` taps of the table, for some of the channels."""
+            # The same weights of the next block are read next, and lie elsewhere where the panel has not all taps.
+            tap_size = builder.mul(some_channels, constant(tile_rows))
+            ahead = vectors.at(constant(0), builder.mul(kernel_taps, tap_size))
+
+            def over_taps(tap, carried):
+                number = builder.add(first_tap, integers.load_scalar(integers.at(table, tap)))
+                first = vectors.at(at_weights, builder.mul(number, tap_size))
+                return _add_terms(vectors, shape, some_channels, first, carried[0], carried[1:], ahead)
+
+            _, *sums = counted_loop(builder, count, [at_panel, *zeros], over_taps)
+            close_chain(vectors, tile, sums, resume)
+
+        def over_parts(index, carried):
+            at_weights, at_panel, resume = carried
+            some_channels = limited(builder.sub(channels, builder.mul(index, part)), part)
+
+            def over_tap_groups(index, inner):
+                first = builder.mul(index, chain_taps)
+                count = limited(builder.sub(taps, first), chain_taps)
+                add_chain(at_weights, integers.at(tap_table, first), count, some_channels, inner[0], inner[1])
+                return [builder.add(inner[0], builder.mul(tap_bytes, chain_taps)), constant(1)]
+
+            counted_loop(builder, tap_groups, [at_panel, resume], over_tap_groups)
+            following = vectors.at(at_panel, builder.mul(some_channels, line_size))
+            return [builder.add(at_weights, part_bytes), following, constant(1)]
+
+        counted_loop(builder, parts, [weights, panel, resume], over_parts)
         return context.get_dummy_value()
 
     arguments = (
-        kind, lanes, rows, width, stride, weights, tap_offsets, ntaps, nchannels, panel, tile, resume,
+        kind, lanes, rows, width, stride, weights, part_step, block, kernel_taps, tap_table, taps, tap_groups,
+        chain_taps, channels, parts, part, panel, tile, resume,
     )  # fmt: skip
     return returns(types.void, arguments), codegen
 
@@ -154,9 +190,9 @@ def stencil_tile(
             _, *sums = counted_loop(builder, count, [part, *zeros], over_lines)
             with builder.if_else(builder.icmp_signed("==", errors, constant(0))) as (plainly, exactly):
                 with plainly:
-                    _close_chain(vectors, tile, sums, carried[0])
+                    close_chain(vectors, tile, sums, carried[0])
                 with exactly:
-                    _close_chain_exactly(vectors, tile, errors, sums, carried[0])
+                    close_chain_exactly(vectors, tile, errors, sums, carried[0])
             return [constant(1)]
 
         zeros = [vectors.zero] * (tile_rows * tile_width)
@@ -250,9 +286,9 @@ def plane_tile(
             with builder.if_then(is_end):
                 with builder.if_else(builder.icmp_signed("==", errors, constant(0))) as (plainly, exactly):
                     with plainly:
-                        _close_chain(vectors, at, sums[part], constant(1))
+                        close_chain(vectors, at, sums[part], constant(1))
                     with exactly:
-                        _close_chain_exactly(vectors, at, at_errors, sums[part], constant(1))
+                        close_chain_exactly(vectors, at, at_errors, sums[part], constant(1))
                 end = builder.block
             result = list(sums)
             for i in range(part.start, part.stop):
@@ -295,53 +331,6 @@ def plane_tile(
         row_weights, sheet_weights, masks, tile, errors, resume,
     )  # fmt: skip
     return returns(types.void, arguments), codegen
-
-
-@intrinsic(prefer_literal=True)
-def merge_tile(typingctx, kind, lanes, part, total, errors, count, resume):
-    """Add a tile of `count` vectors to a total, and what that rounds away to `errors`.
-
-    Long reductions need it: 100 equal parts added one by one are off by 12 eps.
-    """
-    kind_name, lane_count = literals(kind, lanes)
-
-    def codegen(context, builder, signature, args):
-        part, total, errors, count, resume = args[2:]
-        vectors = Vectors(builder, kind_name, lane_count)
-        is_first = builder.icmp_signed("==", resume, constant(0))
-
-        def body(index, carried):
-            shift = builder.mul(index, constant(lane_count))
-            value = vectors.load(vectors.at(part, shift))
-            two_sum(vectors, value, vectors.at(total, shift), vectors.at(errors, shift), is_first)
-            return []
-
-        counted_loop(builder, count, [], body)
-        return context.get_dummy_value()
-
-    return returns(types.void, (kind, lanes, part, total, errors, count, resume)), codegen
-
-
-@intrinsic(prefer_literal=True)
-def settle_tile(typingctx, kind, lanes, total, errors, count):
-    """Add the errors that were kept to the sums; where a sum is infinite its error is NaN, and ignored."""
-    kind_name, lane_count = literals(kind, lanes)
-
-    def codegen(context, builder, signature, args):
-        total, errors, count = args[2:]
-        vectors = Vectors(builder, kind_name, lane_count)
-
-        def body(index, carried):
-            shift = builder.mul(index, constant(lane_count))
-            at = vectors.at(total, shift)
-            error, value = vectors.load(vectors.at(errors, shift)), vectors.load(at)
-            vectors.store(vectors.add_unless_nan(value, error), at)
-            return []
-
-        counted_loop(builder, count, [], body)
-        return context.get_dummy_value()
-
-    return returns(types.void, (kind, lanes, total, errors, count)), codegen
 
 
 @intrinsic(prefer_literal=True)

@@ -134,9 +134,9 @@ class Vectors:
         """A vector of the lanes of `a` and `b`, counted through, in the given order."""
         return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(I32, len(order)), list(order)))
 
-    def filled(self, value: float) -> ir.Value:
-        """A constant vector."""
-        return ir.Constant(self.type, [value] * self.lanes)
+    def filled(self, *values: float) -> ir.Value:
+        """A constant vector of these values, repeated until it is full."""
+        return ir.Constant(self.type, [*values] * (self.lanes // len(values)))
 
     def mask_from_bits(self, bits: ir.Value) -> ir.Value:
         """Lane i is on if bit i of the 64-bit integer is set."""

@@ -17,11 +17,13 @@ from typing import Any
 
 from fastdil import jit
 from fastdil.jit import helper
-from fastdil.kernels.copies import copy_run, copy_vectors, finish_row
+from fastdil.kernels.copies import copy_run, copy_vectors
 from fastdil.kernels.driver import KERNEL_ARGUMENTS
+from fastdil.kernels.finish import finish_row
 from fastdil.kernels.geometry import ACTIVATE, GROUP_IN, GROUP_OUT, GROUPS, KD, OH, OUT_PIXELS, OW, RELU, lanes_of
 from fastdil.kernels.intrinsics import call_on_row, load_i64
-from fastdil.kernels.tiles import merge_tile, settle_tile, tile_shape
+from fastdil.kernels.tiles import tile_shape
+from fastdil.kernels.totals import merge_tile, settle_tile
 from fastdil.kernels.winograd_samples import clear, fill_columns, transform_block
 from fastdil.kernels.winograd_tasks import (
     BLOCK_CHANNELS,

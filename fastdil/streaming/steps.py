@@ -70,7 +70,7 @@ class Steps:
         problem, params, unit, size = self._problem, self._params, self._problem.unit, self._real.itemsize
         runs = chains.runs(listed)
         table = [(len(chain.terms), int(chain.resume), chain.merge) for chain in listed]
-        chain_table = np.array([*table, (0, 0, 0)], np.int64)  # the zero at the end is an offset, for `gemm_tile`
+        chain_table = np.array(table, np.int64)
         rows, terms = stream.CHUNK_PIXELS * unit, sum(count for count, _, _ in table)
         tile = self._weights.shape[-1] * rows * size
         ones = np.ones(rows, self._real)
