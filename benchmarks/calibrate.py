@@ -1,8 +1,8 @@
 """Fit the dispatcher's constants to this machine: ``python -m benchmarks.calibrate [--problems N] [--seed S]``.
 
-Draws random problems, times every method that supports them, and fits the constants of this instruction set in
-``fastdil.costmodel.NANOSECONDS`` by non-negative least squares on relative errors. Prints the table to paste, the
-typical error of the fit, and how much slower the choices made with it are than the best choices.
+Draws random problems, adds the layers of `benchmarks.workloads`, times every method that supports them, and fits the
+constants of this instruction set in ``fastdil.costmodel.NANOSECONDS`` by robust least squares on relative errors.
+Prints the table to paste, the typical error of the fit, and how much slower its choices are than the best ones.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks.workloads import WORKLOADS
 from fastdil import costmodel
 from fastdil.algorithms import ALGORITHMS
 from fastdil.dispatch import granted_threads
@@ -69,6 +70,14 @@ def draws(count: int, seed: int) -> Iterator[Draw]:
         if _MACS[0] <= macs <= _MACS[1]:
             count -= 1
             yield draw
+
+
+def layers() -> Iterator[Draw]:
+    """The layers, images and signals of `benchmarks.workloads`: larger than most random problems."""
+    for workload in WORKLOADS:
+        if workload.suite != "small":
+            spec = {"stride": 1, "groups": 1, "padding_mode": "zeros", **workload.spec}
+            yield Draw(workload.x_shape, workload.w_shape, "float32", spec)
 
 
 def _draw(rng: np.random.Generator) -> Draw:
@@ -141,15 +150,28 @@ def _weight_time(draw: Draw, method: str, threads: int, x: np.ndarray, w: np.nda
     return 1e9 * max(statistics.median(calls[1:]) - seconds, 0) / count  # the first one also worked out the layout
 
 
-def fit(timings: list[Timing]) -> dict[str, float]:
-    """Weights in nanoseconds that predict the timings of one method, each given the same relative weight."""
-    from scipy.optimize import nnls
+def fit(timings: list[Timing], ratios: list[float]) -> dict[str, float]:
+    """Weights in nanoseconds that predict the timings of one method.
+
+    Minimises the logarithms of the errors; a few large ones, of runs that something else disturbed, count for little,
+    and timings less the larger their `ratios` over the problem's best: choices are close where methods are.
+    """
+    from scipy.optimize import least_squares, nnls
 
     names = list(timings[0].features)
     rows = np.array([[timing.features[name] / (1e9 * timing.seconds) for name in names] for timing in timings])
-    scale = np.maximum(rows.max(axis=0), 1e-30)
-    fitted, _ = nnls(rows / scale, np.ones(len(rows)))
-    table = {name: float(f"{value:.3g}") for name, value in zip(names, fitted / scale, strict=True)}
+    largest = rows.max(axis=0)
+    rows /= np.where(largest > 0, largest, 1.0)
+    start, _ = nnls(rows, np.ones(len(rows)))
+    importance = np.minimum(ratios, 10.0) ** -0.5
+
+    def errors(logarithms: np.ndarray) -> np.ndarray:
+        return importance * np.log(rows @ np.exp(logarithms))
+
+    begin = np.log(np.maximum(start, 1e-6 * start.max()))
+    fitted = np.exp(least_squares(errors, begin, loss="soft_l1", f_scale=0.2).x)
+    kept = np.where((largest > 0) & (fitted > 1e-4), fitted / np.maximum(largest, 1e-300), 0.0)
+    table = {name: float(f"{value:.3g}") for name, value in zip(names, kept, strict=True)}
     table["weight"] = float(f"{statistics.median([t.weight for t in timings if t.weight is not None] or [0.0]):.3g}")
     return table
 
@@ -189,20 +211,24 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the random problems (default %(default)s)")
     parser.add_argument("--check", action="store_true", help="judge the constants in use instead of fitting new ones")
     options = parser.parse_args(arguments)
+    cores = machine().cores
+    cases = [(draw, 1 + number % 2 * (cores - 1)) for number, draw in enumerate(draws(options.problems, options.seed))]
+    cases += [(layer, threads) for layer in layers() for threads in sorted({1, cores})]
     results = []
-    for number, draw in enumerate(draws(options.problems, options.seed)):
-        threads = 1 + number % 2 * (machine().cores - 1)
+    for number, (draw, threads) in enumerate(cases, 1):
         results.append(measure(draw, threads))
-        print(f"\r{number + 1} of {options.problems}", end="", file=sys.stderr, flush=True)
+        print(f"\r{number} of {len(cases)}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     table = {method: costmodel.weights_of(method) for method in ALGORITHMS}
     if not options.check:
-        everything = [timing for timings in results for timing in timings]
-        table = {
-            method: fit([timing for timing in everything if timing.method == method])
-            for method in ALGORITHMS
-            if any(timing.method == method for timing in everything)
-        }
+        table = {}
+        for method in ALGORITHMS:
+            mine = [
+                (t, t.seconds / min(each.seconds for each in ts)) for ts in results for t in ts if t.method == method
+            ]
+            if mine:
+                timings, ratios = zip(*mine, strict=True)
+                table[method] = fit(list(timings), list(ratios))
     print(report(results, table))
     return 0
 

@@ -2,7 +2,7 @@
 
 An algorithm describes a problem by *features*, amounts of work such as vector multiply-adds or gathered vectors,
 already divided by the threads that share them. The prediction is their sum weighted by `NANOSECONDS`; so the weights
-can be fitted by non-negative least squares, and each has a meaning of its own.
+can be fitted to timings, and each has a meaning of its own.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from fastdil.hardware import machine
 #: benchmarks.calibrate``, random float32 and float64 problems on one and two threads of two cores.
 #: avx512: AMD EPYC (Zen 4), 2026-11-24, 200 problems. Predictions are off by 1.25 to 1.28 times (median); choices are
 #: within 15 % of the best on 90 % of the problems and never beyond 2.14 times. Not measured: "fft" and "winograd",
-#: which are the first guesses for the machine below, and every "weight".
-#: avx2: AMD EPYC (Zen 3), 2026-11-25, 260 problems, seed 5. Off by 1.23 to 1.38 times (median); choices are within 15 %
-#: on 90 % of them, the worst takes 6.3 times as long: `reference`, fitted at 6.7 ns, took up to three times that,
-#: so it was given twice as much. "weight" is the median over six layers on one and two threads.
+#: which are the first guesses for the machine below, every "weight", "index" and `direct`'s "store".
+#: avx2: AMD EPYC (Zen 3), 2026-11-25, 300 problems of seed 5 (0.05 s per method) and the layers of
+#: `benchmarks.workloads`; `benchmarks.dispatch_quality` judges the choices. "weight" is the median over six layers on
+#: one and two threads.
 NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {
     "avx512": {
         "reference": {"call": 55100.0, "product": 4.62, "weight": 0.0},
         "direct": {
-            "call": 9410.0, "unit": 52.4, "tile": 2.99, "cycle": 0.81, "masked": 0.0, "gather": 6.57, "byte": 0.0956,
-            "weight": 1.0,
+            "call": 9410.0, "unit": 52.4, "tile": 2.99, "store": 0.0, "cycle": 0.81, "masked": 0.0, "gather": 6.57,
+            "index": 0.0, "byte": 0.0956, "weight": 1.0,
         },
         "im2col": {
             "call": 5000.0, "task": 778.0, "store": 7.24, "fma": 0.406, "copy": 0.156, "gather": 5.49, "entry": 10.7,
-            "stream": 0.0, "weight": 1.0,
+            "index": 0.0, "stream": 0.0, "weight": 1.0,
         },
         "fft": {
             "call": 50800.0, "task": 349.0, "butterfly": 0.345, "mix": 0.322, "move": 7.45, "element": 0.0,
@@ -42,22 +42,22 @@ NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {
         },
     },
     "avx2": {
-        "reference": {"call": 61000.0, "product": 12.0, "weight": 0.0},
+        "reference": {"call": 99400.0, "product": 7.51, "weight": 0.0},
         "direct": {
-            "call": 14500.0, "unit": 77.4, "tile": 49.2, "cycle": 0.639, "masked": 0.807, "gather": 4.61,
-            "byte": 0.0717, "weight": 1.1,
+            "call": 11700.0, "unit": 83.2, "tile": 21.2, "store": 16.6, "cycle": 0.629, "masked": 0.54,
+            "gather": 5.65, "index": 2.15, "byte": 0.0505, "weight": 1.1,
         },
         "im2col": {
-            "call": 10800.0, "task": 822.0, "store": 8.82, "fma": 0.276, "copy": 1.03, "gather": 4.33, "entry": 11.9,
-            "stream": 0.0818, "weight": 1.5,
+            "call": 4210.0, "task": 628.0, "store": 7.27, "fma": 0.205, "copy": 1.36, "gather": 7.43,
+            "entry": 11.4, "index": 5.65, "stream": 0.0209, "weight": 1.5,
         },
         "fft": {
-            "call": 84900.0, "task": 434.0, "butterfly": 0.0, "mix": 0.354, "move": 11.8, "element": 0.0, "spill": 0.0,
-            "stream": 0.0, "weight": 12.0,
+            "call": 113000.0, "task": 459.0, "butterfly": 0.0, "mix": 0.265, "move": 11.8, "element": 0.0,
+            "spill": 0.0, "stream": 0.0, "weight": 12.0,
         },
         "winograd": {
-            "call": 98900.0, "task": 1150.0, "line": 75.7, "run": 33.0, "forward": 0.0, "fma": 0.186, "backward": 2.55,
-            "store": 10.6, "stream": 0.213, "byte": 0.18, "weight": 4.5,
+            "call": 112000.0, "task": 818.0, "line": 73.9, "run": 22.5, "forward": 0.0, "fma": 0.26,
+            "backward": 2.75, "store": 7.21, "stream": 0.148, "byte": 0.147, "weight": 4.5,
         },
     },
 }  # fmt: skip

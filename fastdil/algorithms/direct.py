@@ -200,11 +200,17 @@ class _Layout:
             "call": 1,
             "unit": self.units / threads,
             "tile": self.units / self.chunks * (inside + at_ends) * blocks / threads,
+            "store": self.planes * math.prod(problem.out_size[:2]) * (inside + at_ends) * problem.group_out / threads,
             "cycle": steps * self._line_cycles() * (inside + at_ends),
             "masked": steps * width * masked,
             "gather": steps / blocks * width * gathered,
+            "index": self._indices(gathered, masked) / threads,
             "byte": problem.dtype.itemsize * elements / threads,
         }
+
+    def _indices(self, gathered: float, masked: float) -> float:
+        """Places of samples, and masks, that are worked out one by one, with so many such tiles per output row."""
+        return self.units / self.chunks * masked * self.problem.kernel[2] * self.tile[1]
 
     def _tiles(self) -> tuple[int, int]:
         """Tiles of one output row that lie inside the input with all their taps, and the others."""
@@ -243,6 +249,14 @@ class _ChannelLayout(_Layout):
 
     def _line_cycles(self) -> float:
         return _step_cycles(*self.tile)
+
+    def _indices(self, gathered: float, masked: float) -> float:
+        problem = self.problem
+        if problem.padding_mode == "zeros" and problem.unit == 1:  # places, whole vectors at a time
+            return super()._indices(gathered, masked)
+        lines = problem.group_in * problem.kernel[0] * problem.kernel[1]
+        panels = -(-lines // int(self.params[stencil.PANEL_LINES]))
+        return self.units / self.chunks * gathered * problem.kernel[2] * self.strip * problem.unit * panels
 
 
 class _PlaneLayout(_Layout):
@@ -286,6 +300,9 @@ class _PlaneLayout(_Layout):
         if not self.is_laid_out:
             return super()._task_units()
         return self.units // -(-self.planes // int(self.params[planes.PLANE_BLOCK]))
+
+    def _indices(self, gathered: float, masked: float) -> float:
+        return 0  # remembered from row to row
 
     def place(self, strides: tuple[int, ...]) -> None:
         if self.is_laid_out:

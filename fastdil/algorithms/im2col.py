@@ -156,8 +156,19 @@ class _Layout:
             "copy": copies,
             "gather": gathers,
             "entry": sum(map(sum, packed)) * planes * chunks,
+            "index": self._indices() / threads,
             "stream": weights * blocks * planes,
         }
+
+    def _indices(self) -> float:
+        """Places of samples that are worked out one by one, not a vector at a time."""
+        problem = self.problem
+        if (problem.padding_mode == "zeros" and problem.unit == 1) or not problem.group_in:
+            return 0
+        depths, heights, widths = problem.kernel
+        most_taps = tasks.BLOCK_TERMS // tasks.part_sizes(problem.group_in)[0]
+        line_blocks = -(-depths * heights // max(most_taps // min(widths, most_taps), 1))
+        return self.tasks * self.block_pixels * problem.unit * widths * line_blocks
 
     def _count(self, block_pixels: int) -> int:
         blocks = sum(-(-region.pixels // block_pixels) for region in self.plan)
