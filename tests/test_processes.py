@@ -1,5 +1,6 @@
 """Places where compiled, threaded code goes wrong, each in a process of its own."""
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -80,13 +81,18 @@ def test_narrower_vectors(isa):
     assert run_child("child_calls.py", "plain", env={"FASTDIL_ISA": isa}).stdout == "ok\n"
 
 
-@pytest.mark.parametrize("cases", ["tails", "few"])
-@pytest.mark.parametrize("method", ["direct", "im2col", "fft"])
+@pytest.mark.parametrize(
+    ("method", "cases"), [*itertools.product(("direct", "im2col", "fft"), ("tails", "few")), ("winograd", "pairs")]
+)
 @pytest.mark.parametrize("isa", ["avx512", "avx2", "generic"])
 def test_every_instruction_set_and_element_kind(isa, method, cases):
     """Right results, and nothing touched outside the arrays, where tiles, rows and tap bands end."""
     integers = () if method in TRANSFORMS else INTEGERS
-    dtypes = ("float32",) if cases == "tails" else ("float64", "complex64", "complex128", *integers)
+    dtypes = {
+        "tails": ("float32",),
+        "few": ("float64", "complex64", "complex128", *integers),
+        "pairs": ("float32", "float64"),
+    }[cases]
     run_child("child_guard.py", cases, method, *dtypes, env={"FASTDIL_ISA": isa}, timeout=500)
 
 
