@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import math
 import mmap
+import os
 import sys
 import warnings
 
@@ -22,8 +23,9 @@ import numpy as np
 import fastdil
 from fastdil import hardware
 
-# Vectors that the processor lacks are split by the compiler: every width is tested everywhere, if not at its speed.
-hardware._native_isa = lambda: "avx512"
+# Vectors that the processor lacks are split by the compiler, so each width can be asked for everywhere.
+if "FASTDIL_ISA" in os.environ:
+    hardware._native_isa = lambda: "avx512"
 
 PAGE = mmap.PAGESIZE
 PROT_NONE = 0
