@@ -24,21 +24,20 @@ class Chain(NamedTuple):
 
 def _im2col(group_in: int, taps: int) -> Iterator[Chain]:
     """Blocks of taps and of parts of the channels; in a block, chains of whole taps (`fastdil.kernels.gemm`)."""
-    parts = gemm_tasks.part_sizes(group_in)
-    starts = [sum(parts[:index]) for index in range(len(parts))]
+    part = gemm_tasks.part_size(group_in)
     block_taps, block_parts = gemm_tasks.block_shape(group_in, taps)
-    chain_taps = gemm_tasks.CHAIN_TERMS // parts[0]
+    chain_taps = gemm_tasks.CHAIN_TERMS // part
     block_chains = -(-block_taps // chain_taps) * block_parts
     is_long = taps * group_in > gemm_tasks.PLAIN_CHAINS * gemm_tasks.CHAIN_TERMS
     merge_blocks = max(gemm_tasks.PLAIN_CHAINS // block_chains, 1) if is_long else 0
-    blocks = [(tap, part) for tap in range(0, taps, block_taps) for part in range(0, len(parts), block_parts)]
-    for done, (first, first_part) in enumerate(blocks):
+    channels_at_once = part * block_parts
+    blocks = [(tap, c) for tap in range(0, taps, block_taps) for c in range(0, group_in, channels_at_once)]
+    for done, (first, channel) in enumerate(blocks):
         merges = is_long and (done == len(blocks) - 1 or (done + 1) % merge_blocks == 0)
-        end = min(first + block_taps, taps)
-        some_parts = list(zip(starts, parts, strict=True))[first_part : first_part + block_parts]
+        end, channel_end = min(first + block_taps, taps), min(channel + channels_at_once, group_in)
         listed = [
-            [(t, c) for t in range(tap, min(tap + chain_taps, end)) for c in range(start, start + channels)]
-            for start, channels in some_parts
+            [(t, c) for t in range(tap, min(tap + chain_taps, end)) for c in range(start, min(start + part, group_in))]
+            for start in range(channel, channel_end, part)
             for tap in range(first, end, chain_taps)
         ]
         resume = (done % merge_blocks if is_long else done) > 0

@@ -58,7 +58,7 @@ class Im2col:
 
     def prepare(self, problem: Problem, w: np.ndarray) -> Weights:
         rows, _ = tile_shape(machine().vector_bytes)
-        part = tasks.part_sizes(problem.group_in)[0] if problem.group_in else None
+        part = tasks.part_size(problem.group_in)
         return Weights(pack_weights(problem, w, rows, taps_first=True, part=part), all_finite(w))
 
     def bind(self, problem: Problem, x_strides: tuple[int, ...], finite: bool, threads: int) -> Call:
@@ -97,7 +97,7 @@ def _tap_step(problem: Problem) -> int:
         return 1
     if problem.taps > tasks.block_shape(problem.group_in, problem.taps)[0]:
         return problem.taps
-    return tasks.CHAIN_TERMS // tasks.part_sizes(problem.group_in)[0]
+    return tasks.CHAIN_TERMS // tasks.part_size(problem.group_in)
 
 
 def _packed_vectors(problem: Problem, region: regions.Region) -> tuple[float, float]:
@@ -163,10 +163,10 @@ class _Layout:
     def _indices(self) -> float:
         """Places of samples that are worked out one by one, not a vector at a time."""
         problem = self.problem
-        if (problem.padding_mode == "zeros" and problem.unit == 1) or not problem.group_in:
+        if problem.padding_mode == "zeros" and problem.unit == 1:
             return 0
         depths, heights, widths = problem.kernel
-        most_taps = tasks.BLOCK_TERMS // tasks.part_sizes(problem.group_in)[0]
+        most_taps = tasks.BLOCK_TERMS // tasks.part_size(problem.group_in)
         line_blocks = -(-depths * heights // max(most_taps // min(widths, most_taps), 1))
         return self.tasks * self.block_pixels * problem.unit * widths * line_blocks
 

@@ -50,17 +50,17 @@ REGION_FIELDS = 14
 STATE_FIELDS = 15
 
 
-def part_sizes(channels: int) -> tuple[int, ...]:
-    """How `open_block` cuts the channels of a group: equal parts that fit a chain, the last one may be smaller."""
-    each = -(-channels // -(-channels // CHAIN_TERMS))
-    return (*(each,) * ((channels - 1) // each), channels - (channels - 1) // each * each)
+def part_size(channels: int) -> int:
+    """Channels of one part of a group, as `open_block` cuts it: equal parts that fit a chain, but for the last."""
+    channels = max(channels, 1)
+    return -(-channels // -(-channels // CHAIN_TERMS))
 
 
 def block_shape(channels: int, taps: int) -> tuple[int, int]:
     """Taps and parts of the channels of one block of the reduction of a signal, as `open_block` cuts it."""
-    parts = part_sizes(channels)
-    most_taps = BLOCK_TERMS // parts[0]
-    return min(taps, most_taps), min(most_taps // min(taps, most_taps), len(parts))
+    part = part_size(channels)
+    most_taps = BLOCK_TERMS // part
+    return min(taps, most_taps), min(most_taps // min(taps, most_taps), -(-channels // part))
 
 
 @helper
