@@ -189,7 +189,7 @@ class _Layout:
         """Amounts of work per thread."""
         problem, width, blocks = self.problem, self.tile[1], self._blocks()
         inside, at_ends = self._tiles()
-        lines = self.units / self.chunks * problem.group_in * _reached(problem, 0) * _reached(problem, 1)
+        lines = self._tile_lines() * problem.group_in * _reached(problem, 0) * _reached(problem, 1)
         steps = lines * problem.kernel[2] * blocks / threads  # of one tile column
         is_gathered = problem.stride[2] > 1
         padded_by_index = problem.padding_mode != "zeros"
@@ -199,8 +199,8 @@ class _Layout:
         return {
             "call": 1,
             "unit": self.units / threads,
-            "tile": self.units / self.chunks * (inside + at_ends) * blocks / threads,
-            "store": self.planes * math.prod(problem.out_size[:2]) * (inside + at_ends) * problem.group_out / threads,
+            "tile": self._tile_lines() * (inside + at_ends) * blocks / threads,
+            "store": self._stored_rows() * (inside + at_ends) / threads,
             "cycle": steps * self._line_cycles() * (inside + at_ends),
             "masked": steps * width * masked,
             "gather": steps / blocks * width * gathered,
@@ -210,7 +210,15 @@ class _Layout:
 
     def _indices(self, gathered: float, masked: float) -> float:
         """Places of samples, and masks, that are worked out one by one, with so many such tiles per output row."""
-        return self.units / self.chunks * masked * self.problem.kernel[2] * self.tile[1]
+        return self._tile_lines() * masked * self.problem.kernel[2] * self.tile[1]
+
+    def _tile_lines(self) -> float:
+        """Lines of tiles that follow each other along the width."""
+        return self.units / self.chunks
+
+    def _stored_rows(self) -> float:
+        """Rows of the result that go through memory on their way."""
+        return self.planes * math.prod(self.problem.out_size[:2]) * self.problem.group_out
 
     def _tiles(self) -> tuple[int, int]:
         """Tiles of one output row that lie inside the input with all their taps, and the others."""
@@ -269,15 +277,18 @@ class _PlaneLayout(_Layout):
         problem, params, rows = self.problem, self.params, self.tile[0]
         depth, height, _ = problem.out_size
         row_step = problem.dilation[1] // problem.stride[1]
-        row_groups = -(-height // (row_step * rows))
         plane_bytes = problem.group_in * math.prod(problem.size) * problem.dtype.itemsize
         plane_block = min(max(_PLANES_BYTES // max(plane_bytes, 1), 1), self.planes)
         self.strides = planes.laid_out_strides(params, self.strip)
         plane_elements = problem.group_in * self.strides[0]
         self.is_laid_out = self._is_worth_copying(plane_elements)
-        if self.is_laid_out:
-            plane_block = _planes_at_once(problem, plane_elements)
-            params[planes.LAID_OUT] = plane_block * plane_elements
+        self.unit_rows = rows
+        if self.is_laid_out:  # one after the other: most fit into L1
+            plane_block = 1
+            params[planes.LAID_OUT] = plane_elements
+            self.unit_rows = -(-height // (row_step * rows)) * rows
+        row_groups = -(-height // (row_step * self.unit_rows))
+        params[planes.UNIT_ROWS] = self.unit_rows
         params[planes.ROW_STEP], params[planes.ROW_GROUPS] = row_step, row_groups
         params[planes.PLANES], params[planes.PLANE_BLOCK] = self.planes, plane_block
         return -(-self.planes // plane_block) * plane_block * depth * row_step * row_groups * self.chunks
@@ -299,7 +310,8 @@ class _PlaneLayout(_Layout):
     def _task_units(self) -> int:
         if not self.is_laid_out:
             return super()._task_units()
-        return self.units // -(-self.planes // int(self.params[planes.PLANE_BLOCK]))
+        planes_of_task = max(_TASK_MACS // max(_plane_macs(self.problem), 1), 1)
+        return self.units // self.planes * planes_of_task
 
     def _indices(self, gathered: float, masked: float) -> float:
         return 0  # remembered from row to row
@@ -311,11 +323,20 @@ class _PlaneLayout(_Layout):
         super().place(strides)
 
     def _unit_rows(self) -> int:
-        return self.tile[0]
+        return self.unit_rows
+
+    def _tile_lines(self) -> float:
+        return super()._tile_lines() * self.unit_rows / self.tile[0]
+
+    def _stored_rows(self) -> float:
+        return 0 if self._is_single else super()._stored_rows()
+
+    @property
+    def _is_single(self) -> bool:
+        return self.problem.terms <= planes.SINGLE_TERMS
 
     def kernel(self) -> Any:
-        is_single = self.problem.terms <= planes.SINGLE_TERMS
-        return planes.plane_kernel(self.kind, self.vector_bytes, *self.tile, is_single)
+        return planes.plane_kernel(self.kind, self.vector_bytes, *self.tile, self._is_single)
 
     def _line_cycles(self) -> float:
         rows, width = self.tile
@@ -326,13 +347,6 @@ class _PlaneLayout(_Layout):
 
 def _plane_macs(problem: Problem) -> int:
     return problem.out_pixels * problem.terms
-
-
-def _planes_at_once(problem: Problem, plane_elements: int) -> int:
-    """Planes that are laid out together: those of one task, and no more than fit into a part of L2."""
-    planes_of_task = _TASK_MACS // max(_plane_macs(problem), 1)
-    fitting = _PLANES_BYTES // (plane_elements * problem.dtype.itemsize)
-    return max(min(planes_of_task, fitting, problem.batch * problem.groups), 1)
 
 
 class _FoldLayout(_Layout):

@@ -16,10 +16,10 @@ def finish_row(typingctx, kind, lanes, target, source, count, bias, relu):
 
     def codegen(context, builder, signature, args):
         vectors = Vectors(builder, kind_name, lane_count)
-        shift = _optional_bias(vectors, args[5], args[3], 1)
+        shift = optional_bias(vectors, args[5], args[3], 1)
 
         def finish(value):
-            return _add_and_clip(vectors, value, shift, args[6])
+            return add_and_clip(vectors, value, shift, args[6])
 
         each_vector(vectors, args[4], lambda at, mask: move_vector(vectors, finish, args[2], args[3], at, mask))
         return context.get_dummy_value()
@@ -35,13 +35,13 @@ def finish_strips(typingctx, kind, lanes, width, target, source, source_step, co
     def codegen(context, builder, signature, args):
         target, source, source_step, count, bias, relu = args[3:]
         vectors = Vectors(builder, kind_name, lane_count)
-        shift = _optional_bias(vectors, bias, source, 1)
+        shift = optional_bias(vectors, bias, source, 1)
 
         def body(_, carried):
             to, at = carried
             for i in range(vector_count):
                 value = vectors.load(vectors.at(at, i * lane_count))
-                vectors.store(_add_and_clip(vectors, value, shift, relu), vectors.at(to, i * lane_count))
+                vectors.store(add_and_clip(vectors, value, shift, relu), vectors.at(to, i * lane_count))
             return [vectors.at(to, vector_count * lane_count), builder.add(at, source_step)]
 
         counted_loop(builder, count, [target, source], body)
@@ -61,7 +61,7 @@ def finish_complex_row(typingctx, kind, lanes, target, by_real, by_imaginary, co
 
     def codegen(context, builder, signature, args):
         vectors = Vectors(builder, kind_name, lane_count)
-        shift = _optional_bias(vectors, args[6], args[3], 2)
+        shift = optional_bias(vectors, args[6], args[3], 2)
         swap = [i ^ 1 for i in range(lane_count)]
         one = 1.0 if kind_name[0] == "f" else 1
         signs = vectors.filled(-one, one)
@@ -81,7 +81,7 @@ def finish_complex_row(typingctx, kind, lanes, target, by_real, by_imaginary, co
     return returns(types.void, (kind, lanes, target, by_real, by_imaginary, count, bias)), codegen
 
 
-def _optional_bias(vectors: Vectors, address, mapped, period: int):
+def optional_bias(vectors: Vectors, address, mapped, period: int):
     """The `period` elements at `address` repeated over a vector, or zeros where the address is 0.
 
     Without a bias the masked load goes to a `mapped` address: even with no lane on, one to address 0 takes a microcode
@@ -94,7 +94,8 @@ def _optional_bias(vectors: Vectors, address, mapped, period: int):
     return vectors.shuffle(few, few, [i % period for i in range(vectors.lanes)])
 
 
-def _add_and_clip(vectors: Vectors, value, shift, relu):
+def add_and_clip(vectors: Vectors, value, shift, relu):
+    """``value + shift``, clipped at zero if `relu`."""
     builder = vectors.builder
     total = vectors.add(value, shift)
     return builder.select(builder.icmp_signed("!=", relu, constant(0)), vectors.relu(total), total)

@@ -34,10 +34,10 @@ from fastdil.kernels.geometry import (
 )
 from fastdil.kernels.intrinsics import load_i64, store_i64
 from fastdil.kernels.pack import fill_columns, fill_constant
+from fastdil.kernels.plane_tiles import plane_tile
 from fastdil.kernels.planes import fill_closes
 from fastdil.kernels.stencil import CHAIN_TERMS, PLAIN_CHAINS
 from fastdil.kernels.store import store_tile
-from fastdil.kernels.tiles import plane_tile
 from fastdil.kernels.totals import settle_tile
 from fastdil.workspace import lay_out
 
@@ -88,7 +88,7 @@ def folded_tile(kind, lanes, rows, width, size, params, scratch, source, weights
         fill_folded_segments(kind, lanes, size, params, scratch, source, first_output, lines, fold)
         table, start = scratch + load_i64(params, SEGMENT_TABLE), scratch + load_i64(params, SEGMENTS)
     plane_tile(
-        kind, lanes, rows, width, 0, 0, table, 1, heights, fold_taps,
+        kind, lanes, rows, width, 0, table, 1, lines, heights, fold_taps,
         all_taps - (heights - 1) * fold_taps, scratch + load_i64(params, CLOSES), start, step, weights, fold_taps,
         all_taps, 0, tile, tile + rows * width * lanes * size if load_i64(params, IS_LONG) else 0, 0,
     )  # fmt: skip

@@ -21,6 +21,7 @@ from fastdil.jit import helper
 from fastdil.kernels.copies import OUTSIDE, copy_run, fill_zeros, gather_vectors
 from fastdil.kernels.driver import KERNEL_ARGUMENTS
 from fastdil.kernels.geometry import (
+    ACTIVATE,
     DW,
     GEOMETRY,
     GROUP_IN,
@@ -37,17 +38,18 @@ from fastdil.kernels.geometry import (
     OH,
     OUT_PIXELS,
     OW,
+    RELU,
     XC,
     XH,
     XN,
     lanes_of,
     source_index,
 )
-from fastdil.kernels.intrinsics import load_i64, store_i64
+from fastdil.kernels.intrinsics import call_on_row, load_i64, store_i64
 from fastdil.kernels.pack import fill_columns, fill_constant, row_offset
+from fastdil.kernels.plane_tiles import plane_run, plane_tile
 from fastdil.kernels.stencil import CHAIN_TERMS, PLAIN_CHAINS, fill_masks
 from fastdil.kernels.store import store_tile
-from fastdil.kernels.tiles import plane_tile
 from fastdil.kernels.totals import settle_tile
 from fastdil.workspace import lay_out
 
@@ -62,29 +64,38 @@ _SLOT_BYTES = 1 << 15
     TASK_UNITS,  # per task
     CHUNKS,  # units per group of output rows
     CHUNK_PIXELS,  # outputs per unit and row
-    ROW_GROUPS, ROW_STEP,  # groups of output rows per phase; distance of the rows of a group, and number of phases
+    UNIT_ROWS,  # output rows of a unit: those of a tile, or all of a phase where planes are laid out
+    ROW_GROUPS, ROW_STEP,  # units per phase; distance of the rows of a unit, and number of phases
     PLANES, PLANE_BLOCK,  # planes in all; that take turns at the same rows, so that one list of lines serves them all
     CHAIN_LINES,  # kernel rows whose terms make one chain
     IS_LONG,  # 1 if there are so many chains that their sums must be exact
     SLOTS, SLOT_STEP,  # tiles at row ends that are remembered, and bytes for each
     SEGMENT,  # samples of one line that a tile reads
     TABLE, SEGMENT_TABLE, SEGMENTS, SUMS, NO_ROWS, TAGS, ENDS, RUN, CLOSES,  # byte offsets into the scratch memory
-    LAID_OUT,  # the same of laid-out planes, whose strides then take the place of the input's; else 0
+    LAID_OUT,  # the same of a laid-out plane, whose strides then take the place of the input's; else 0
     INPUT_N, INPUT_C, INPUT_D, INPUT_H,  # the input's strides, if planes are laid out
-) = range(GEOMETRY, GEOMETRY + 27)  # fmt: skip
-FIELDS = 27
+) = range(GEOMETRY, GEOMETRY + 28)  # fmt: skip
+FIELDS = 28
 
 
 @helper
-def fill_lines(params, table, out_depth, out_height, rows):
-    """List where the lines stand that `rows` output rows read: sheet by sheet, channels before depth taps."""
-    depths, lines = load_i64(params, KD), load_i64(params, KH) + rows - 1
+def fill_lines(params, table, out_depth, out_height, lines):
+    """List where `lines` lines stand, the first that an output row reads and those after it, sheet by sheet."""
+    depths = load_i64(params, KD)
     for depth in range(depths):
         for line in range(lines):
             offset = row_offset(params, out_depth, out_height, depth, line)
             for channel in range(load_i64(params, GROUP_IN)):
                 at = offset if offset == OUTSIDE else offset + channel * load_i64(params, XC)
                 store_i64(table, (channel * depths + depth) * lines + line, at)
+
+
+@helper
+def fill_phases(params, table, out_depth, phases, lines):
+    """List the lines that the output rows of each phase read."""
+    sheets = load_i64(params, GROUP_IN) * load_i64(params, KD)
+    for phase in range(phases):
+        fill_lines(params, table + phase * sheets * lines * 8, out_depth, phase, lines)
 
 
 @helper
@@ -109,10 +120,10 @@ def end_of_row(params, scratch, position, width, lanes):
 
 
 @helper
-def fill_segments(kind, lanes, size, params, scratch, source, columns, lines):
+def fill_segments(kind, lanes, size, params, scratch, source, table, columns, lines):
     """Lay out the part of each line that one tile reads as the padding mode continues it."""
-    table, segments = scratch + load_i64(params, TABLE), scratch + load_i64(params, SEGMENTS)
-    segment_table, no_rows = scratch + load_i64(params, SEGMENT_TABLE), scratch + load_i64(params, NO_ROWS)
+    segment_table, segments = scratch + load_i64(params, SEGMENT_TABLE), scratch + load_i64(params, SEGMENTS)
+    no_rows = scratch + load_i64(params, NO_ROWS)
     length = load_i64(params, SEGMENT)
     for line in range(lines):
         offset = load_i64(table, line)
@@ -144,84 +155,169 @@ def lay_out_line(kind, lanes, size, params, target, source):
 
 
 @helper
-def lay_out_planes(kind, lanes, size, params, scratch, x, first_plane, planes):
-    """Copy the samples of some planes and continue their rows: then no tile is at an end of a row."""
+def lay_out_plane(kind, lanes, size, params, scratch, x, plane, is_first):
+    """Copy the samples of a plane and continue their rows: then no tile is at an end of a row.
+
+    The zeros around the first plane of a task serve those after it.
+    """
     channels, groups = load_i64(params, GROUP_IN), load_i64(params, GROUPS)
     depths, heights, pitch = load_i64(params, ND), load_i64(params, NH), load_i64(params, XH) * size
     target = scratch + load_i64(params, LAID_OUT)
-    lines = planes * channels * depths * heights
-    fill_zeros(kind, lanes, target, (lines * pitch + (lanes - 1) * size) // (lanes * size))
-    for plane in range(first_plane, first_plane + planes):
-        sample, group = plane // groups, plane % groups
-        for channel in range(channels):
-            source = x + (
-                sample * load_i64(params, INPUT_N) + (group * channels + channel) * load_i64(params, INPUT_C)
-            ) * size  # fmt: skip
-            for depth in range(depths):
-                for height in range(heights):
-                    at = depth * load_i64(params, INPUT_D) + height * load_i64(params, INPUT_H)
-                    lay_out_line(kind, lanes, size, params, target, source + at * size)
-                    target += pitch
+    sample, group = plane // groups, plane % groups
+    if is_first:
+        bytes_of_plane = channels * depths * heights * pitch
+        fill_zeros(kind, lanes, target, (bytes_of_plane + (lanes - 1) * size) // (lanes * size))
+    for channel in range(channels):
+        source = x + (
+            sample * load_i64(params, INPUT_N) + (group * channels + channel) * load_i64(params, INPUT_C)
+        ) * size  # fmt: skip
+        for depth in range(depths):
+            for height in range(heights):
+                at = depth * load_i64(params, INPUT_D) + height * load_i64(params, INPUT_H)
+                lay_out_line(kind, lanes, size, params, target, source + at * size)
+                target += pitch
 
 
 @helper
-def plane_column(
-    kind, lanes, rows, width, size, single, params, scratch, source, weights, column
-):  # fmt: skip
-    """All products of the tile whose outputs start at `column`."""
+def is_inside(params, position, strip):
+    """Whether all taps of the tile whose first tap reads at `position` lie in the row, as it is or laid out."""
+    reach = (load_i64(params, KW) - 1) * load_i64(params, DW) + strip
+    return load_i64(params, LAID_OUT) != 0 or (position >= 0 and position + reach <= load_i64(params, NW))
+
+
+@helper
+def first_sample(params, column):
+    """Where the first tap of the output `column` reads in its row, as it is or laid out."""
+    return column if load_i64(params, LAID_OUT) else column - load_i64(params, LW)
+
+
+@helper
+def chained_tile(kind, lanes, rows, width, size, params, scratch, source, weights, table, table_step, column):
+    """All products of the tile whose outputs start at `column`, chain by chain."""
     strip, all_taps, mode = width * lanes, load_i64(params, KW), load_i64(params, MODE)
     heights, sheets = load_i64(params, KH), load_i64(params, GROUP_IN) * load_i64(params, KD)
-    step, closes = load_i64(params, DW), scratch + load_i64(params, CLOSES)
-    table, tile = scratch + load_i64(params, TABLE), scratch + load_i64(params, SUMS)
+    step, closes, tile = load_i64(params, DW), scratch + load_i64(params, CLOSES), scratch + load_i64(params, SUMS)
     errors = tile + rows * strip * size if load_i64(params, IS_LONG) else 0
-    position, is_laid_out = column, load_i64(params, LAID_OUT) != 0
-    if not is_laid_out:
-        position -= load_i64(params, LW)
-    inside = is_laid_out or (position >= 0 and position + (all_taps - 1) * step + strip <= load_i64(params, NW))
+    position = first_sample(params, column)
+    inside = is_inside(params, position, strip)
     ends = 0 if inside else end_of_row(params, scratch, position, width, lanes)
+    start = source + position * size
     if not inside and mode != 0:
-        fill_segments(kind, lanes, size, params, scratch, source, ends, sheets * (heights + rows - 1))
-    for tap in range(0, all_taps, all_taps if single else CHAIN_TERMS):
-        taps, first = min(all_taps - tap, CHAIN_TERMS if single == 0 else all_taps), weights + tap * size
+        fill_segments(kind, lanes, size, params, scratch, source, table, ends, sheets * (heights + rows - 1))
+        table, start = scratch + load_i64(params, SEGMENT_TABLE), scratch + load_i64(params, SEGMENTS)
+    for tap in range(0, all_taps, CHAIN_TERMS):
+        taps, first, at = min(all_taps - tap, CHAIN_TERMS), weights + tap * size, start + tap * step * size
         if inside or mode != 0:
-            lines = table if inside else scratch + load_i64(params, SEGMENT_TABLE)
-            start = source + position * size if inside else scratch + load_i64(params, SEGMENTS)
             plane_tile(
-                kind, lanes, rows, width, 0, single, lines, sheets, heights, taps, taps, closes,
-                start + tap * step * size, step, first, all_taps, heights * all_taps, 0, tile, errors, tap,
+                kind, lanes, rows, width, 0, table, sheets, table_step, heights, taps, taps, closes, at, step, first,
+                all_taps, heights * all_taps, 0, tile, errors, tap,
             )  # fmt: skip
         else:
             plane_tile(
-                kind, lanes, rows, width, 1, single, table, sheets, heights, taps, taps, closes,
-                source + (position + tap * step) * size, step, first, all_taps, heights * all_taps,
-                ends + tap * width * 8, tile, errors, tap,
+                kind, lanes, rows, width, 1, table, sheets, table_step, heights, taps, taps, closes, at, step, first,
+                all_taps, heights * all_taps, ends + tap * width * 8, tile, errors, tap,
             )  # fmt: skip
+
+
+@helper
+def chained_unit(
+    kind, lanes, rows, width, size, params, scratch, source, weights, table, table_step, group, bias, target, place,
+    row_distance, begin, end, present,
+):  # fmt: skip
+    """The outputs `begin` to `end` of `present` rows, each the sum of several chains."""
+    strip, run = width * lanes, scratch + load_i64(params, RUN)
+    store_i64(run, 0, 1)
+    store_i64(run, 1, 0)
+    for first in range(0, present, rows):
+        for column in range(begin, end, strip):
+            chained_tile(
+                kind, lanes, rows, width, size, params, scratch, source, weights, table + first * 8, table_step, column
+            )  # fmt: skip
+            store_i64(run, 2, min(strip, end - column))
+            for row in range(min(rows, present - first)):
+                part = scratch + load_i64(params, SUMS) + row * strip * size
+                if load_i64(params, IS_LONG):
+                    settle_tile(kind, lanes, part, part + rows * strip * size, width)
+                store_i64(run, 3, place + column + (first + row) * row_distance)
+                store_tile(kind, lanes, size, 1, params, part, strip * size, 1, group, bias, target, run)
+
+
+@helper
+def end_run(
+    kind, lanes, rows, width, size, params, scratch, source, weights, table, table_step, position, outputs, present,
+    target, row_bytes, shift,
+):  # fmt: skip
+    """`plane_run` for one tile at an end of a row."""
+    heights, all_taps, step = load_i64(params, KH), load_i64(params, KW), load_i64(params, DW)
+    sheets, relu = load_i64(params, GROUP_IN) * load_i64(params, KD), load_i64(params, RELU)
+    ends = end_of_row(params, scratch, position, width, lanes)
+    if load_i64(params, MODE) == 0:
+        plane_run(
+            kind, lanes, rows, width, 1, table, sheets, table_step, heights, all_taps, source + position * size, step,
+            weights, ends, outputs, present, target, row_bytes, shift, relu,
+        )  # fmt: skip
+    else:
+        lines = heights + rows - 1
+        fill_segments(kind, lanes, size, params, scratch, source, table, ends, sheets * lines)
+        plane_run(
+            kind, lanes, rows, width, 0, scratch + load_i64(params, SEGMENT_TABLE), sheets, lines, heights, all_taps,
+            scratch + load_i64(params, SEGMENTS), step, weights, 0, outputs, present, target, row_bytes, shift, relu,
+        )  # fmt: skip
+
+
+@helper
+def single_unit(
+    kind, lanes, rows, width, size, params, scratch, source, weights, table, table_step, target, row_bytes, begin, end,
+    present, shift,
+):  # fmt: skip
+    """The outputs `begin` to `end` of `present` rows, each a single chain; `target` is the first of them."""
+    strip, column = width * lanes, begin
+    while column < end:
+        position, at = first_sample(params, column), target + (column - begin) * size
+        if is_inside(params, position, strip):
+            outputs = end - column
+            if not load_i64(params, LAID_OUT):  # as many as lie inside with all their taps
+                reach = (load_i64(params, KW) - 1) * load_i64(params, DW)
+                outputs = min(outputs, (load_i64(params, NW) - reach - position) // strip * strip)
+            plane_run(
+                kind, lanes, rows, width, 0, table, load_i64(params, GROUP_IN) * load_i64(params, KD), table_step,
+                load_i64(params, KH), load_i64(params, KW), source + position * size, load_i64(params, DW), weights, 0,
+                outputs, present, at, row_bytes, shift, load_i64(params, RELU),
+            )  # fmt: skip
+        else:
+            outputs = min(end - column, strip)
+            end_run(
+                kind, lanes, rows, width, size, params, scratch, source, weights, table, table_step, position, outputs,
+                present, at, row_bytes, shift,
+            )  # fmt: skip
+        column += outputs
+    if load_i64(params, ACTIVATE):
+        for row in range(present):
+            call_on_row(load_i64(params, ACTIVATE), target + row * row_bytes, end - begin)
 
 
 @helper
 def plane_unit(
-    kind, lanes, rows, width, size, single, params, source, w, bias, out, scratch, plane, line, begin, present
+    kind, lanes, rows, width, size, single, params, source, w, bias, out, scratch, table, table_step, plane, line,
+    begin, present,
 ):  # fmt: skip
-    """Some columns of up to `rows` output rows of one plane, whose samples are at `source`; `line` is the first row."""
-    strip, group = width * lanes, plane % load_i64(params, GROUPS)
+    """Some columns of some output rows of one plane, whose samples are at `source`; `line` is the first row."""
+    group, out_width = plane % load_i64(params, GROUPS), load_i64(params, OW)
     terms = load_i64(params, GROUP_IN) * load_i64(params, KD) * load_i64(params, KH) * load_i64(params, KW)
-    target, run = out + plane * load_i64(params, OUT_PIXELS) * size, scratch + load_i64(params, RUN)
-    out_width = load_i64(params, OW)
+    target, weights = out + plane * load_i64(params, OUT_PIXELS) * size, w + group * terms * size
     row_distance = load_i64(params, ROW_STEP) * out_width
     end = min(begin + load_i64(params, CHUNK_PIXELS), out_width)
-    store_i64(run, 0, 1)
-    store_i64(run, 1, 0)
-    for column in range(begin, end, strip):
-        plane_column(
-            kind, lanes, rows, width, size, single, params, scratch, source, w + group * terms * size, column
+    if single:
+        single_unit(
+            kind, lanes, rows, width, size, params, scratch, source, weights, table, table_step,
+            target + (line * out_width + begin) * size, row_distance * size, begin, end, present,
+            bias + group * size if bias != 0 else 0,
         )  # fmt: skip
-        store_i64(run, 2, min(strip, end - column))
-        for row in range(present):
-            part = scratch + load_i64(params, SUMS) + row * strip * size
-            if load_i64(params, IS_LONG):
-                settle_tile(kind, lanes, part, part + rows * strip * size, width)
-            store_i64(run, 3, line * out_width + column + row * row_distance)
-            store_tile(kind, lanes, size, 1, params, part, strip * size, 1, group, bias, target, run)
+    else:
+        chained_unit(
+            kind, lanes, rows, width, size, params, scratch, source, weights, table, table_step, group, bias, target,
+            line * out_width, row_distance, begin, end, present,
+        )  # fmt: skip
 
 
 def _make_plane_kernel(kind: str, size: int, lanes: int, rows: int, width: int, single: int, name: str) -> Any:
@@ -229,54 +325,63 @@ def _make_plane_kernel(kind: str, size: int, lanes: int, rows: int, width: int, 
 
     def planes(params, x, w, bias, out, scratch, task):
         stamp  # noqa: B018 - a closure cell in the cache key
-        row_step, plane_block = load_i64(params, ROW_STEP), load_i64(params, PLANE_BLOCK)
-        row_sets, plane_count = row_step * load_i64(params, ROW_GROUPS), load_i64(params, PLANES)
+        row_step, row_groups = load_i64(params, ROW_STEP), load_i64(params, ROW_GROUPS)
+        plane_count, plane_block = load_i64(params, PLANES), load_i64(params, PLANE_BLOCK)
         chunks, height, depths = load_i64(params, CHUNKS), load_i64(params, OH), load_i64(params, OD)
+        channels, groups = load_i64(params, GROUP_IN), load_i64(params, GROUPS)
+        unit_rows, table = load_i64(params, UNIT_ROWS), scratch + load_i64(params, TABLE)
+        lines = unit_rows + load_i64(params, KH) - 1
+        phase_bytes = channels * load_i64(params, KD) * lines * 8
+        is_laid_out = load_i64(params, LAID_OUT) != 0
         fill_constant(scratch + load_i64(params, TAGS), load_i64(params, SLOTS), OUTSIDE)
         fill_closes(scratch + load_i64(params, CLOSES), load_i64(params, KH), load_i64(params, CHAIN_LINES))
-        listed = -1
+        listed, laid_out = -1, -1
         index = task * load_i64(params, TASK_UNITS)
         last = min(index + load_i64(params, TASK_UNITS), load_i64(params, UNITS))
         # Planes of a block take turns at the same rows; all phases of one group of rows follow each other, so they find
         # their samples in cache. Divisions cost as much as the products of a small unit: decode once, then count.
         chunk, rest = index % chunks, index // chunks
         turn, rest = rest % plane_block, rest // plane_block
-        row_set, rest = rest % row_sets, rest // row_sets
+        phase, rest = rest % row_step, rest // row_step
+        row_group, rest = rest % row_groups, rest // row_groups
         depth, first_plane = rest % depths, rest // depths * plane_block
-        is_laid_out = load_i64(params, LAID_OUT) != 0
-        channels, groups = load_i64(params, GROUP_IN), load_i64(params, GROUPS)
-        if is_laid_out:  # a task is then a block of planes
-            lay_out_planes(
-                kind, lanes, size, params, scratch, x, first_plane, min(plane_block, plane_count - first_plane)
-            )
         while index < last:
-            plane = first_plane + turn
-            first_row = row_set // row_step * rows * row_step + row_set % row_step
+            plane, first_row = first_plane + turn, row_group * unit_rows * row_step + phase
             present = 0
-            while present < rows and first_row + present * row_step < height:
+            while present < unit_rows and first_row + present * row_step < height:
                 present += 1
             if present > 0 and plane < plane_count:
-                if depth * row_sets + row_set != listed:
-                    fill_lines(params, scratch + load_i64(params, TABLE), depth, first_row, rows)
-                    listed = depth * row_sets + row_set
+                unit_table = table
                 if is_laid_out:
-                    source = scratch + load_i64(params, LAID_OUT) + turn * channels * load_i64(params, XC) * size
+                    unit_table += phase * phase_bytes
+                    source = scratch + load_i64(params, LAID_OUT)
+                    if plane != laid_out:
+                        lay_out_plane(kind, lanes, size, params, scratch, x, plane, laid_out < 0)
+                        laid_out = plane
+                    if depth != listed:
+                        fill_phases(params, table, depth, row_step, lines)
+                        listed = depth
                 else:
                     source = x + (
                         plane // groups * load_i64(params, XN) + plane % groups * channels * load_i64(params, XC)
                     ) * size  # fmt: skip
+                    if depth * height + first_row != listed:
+                        fill_lines(params, table, depth, first_row, lines)
+                        listed = depth * height + first_row
                 plane_unit(
-                    kind, lanes, rows, width, size, single, params, source, w, bias, out, scratch, plane,
-                    depth * height + first_row, chunk * load_i64(params, CHUNK_PIXELS), present,
+                    kind, lanes, rows, width, size, single, params, source, w, bias, out, scratch, unit_table, lines,
+                    plane, depth * height + first_row, chunk * load_i64(params, CHUNK_PIXELS), present,
                 )  # fmt: skip
             index += 1
             chunk += 1
             if chunk == chunks:
                 chunk, turn = 0, turn + 1
             if turn == plane_block:
-                turn, row_set = 0, row_set + 1
-            if row_set == row_sets:
-                row_set, depth = 0, depth + 1
+                turn, phase = 0, phase + 1
+            if phase == row_step:
+                phase, row_group = 0, row_group + 1
+            if row_group == row_groups:
+                row_group, depth = 0, depth + 1
             if depth == depths:
                 depth, first_plane = 0, first_plane + plane_block
 
@@ -301,12 +406,13 @@ def laid_out_strides(params: np.ndarray, strip: int) -> tuple[int, int, int, int
 def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int, rows: int, width: int) -> int:
     """Write chains, slots and the byte offsets of the scratch memory's parts into `params`; returns its size.
 
-    ``params[LAID_OUT]`` is how many elements laid-out planes take, and becomes where they are.
+    ``params[LAID_OUT]`` is how many elements a laid-out plane takes, and becomes where it is.
     """
     lanes, size = lanes_of(kind, vector_bytes), int(kind[1:]) // 8
     strip, taps = width * lanes, int(params[KW])
     sheets = int(params[GROUP_IN] * params[KD])
-    lines = sheets * (int(params[KH]) + rows - 1)
+    lines, phases = int(params[KH] + params[UNIT_ROWS]) - 1, int(params[ROW_STEP]) if params[LAID_OUT] else 1
+    segment_lines = sheets * (int(params[KH]) + rows - 1)
     chain_lines = CHAIN_TERMS // min(taps, CHAIN_TERMS)
     chains = sheets * -(-int(params[KH]) // chain_lines) * -(-taps // CHAIN_TERMS)
     segment = -(-(strip + (taps - 1) * int(params[DW])) // lanes) * lanes if params[MODE] else 0
@@ -316,9 +422,9 @@ def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int, rows: int, 
     params[CHAIN_LINES], params[IS_LONG] = chain_lines, int(is_long)
     params[SLOTS], params[SLOT_STEP], params[SEGMENT] = max(_SLOT_BYTES // slot, 1), slot, segment
     parts = (
-        (TABLE, lines * 8),
-        (SEGMENT_TABLE, lines * 8),
-        (SEGMENTS, lines * segment * size),
+        (TABLE, phases * sheets * lines * 8),
+        (SEGMENT_TABLE, segment_lines * 8),
+        (SEGMENTS, segment_lines * segment * size),
         (SUMS, 2 * rows * strip * size),
         (NO_ROWS, lanes * 8),
         (TAGS, int(params[SLOTS]) * 8),

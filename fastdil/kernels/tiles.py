@@ -11,7 +11,6 @@ from __future__ import annotations
 from numba import types
 from numba.extending import intrinsic
 
-from fastdil.kernels.copies import OUTSIDE
 from fastdil.kernels.totals import close_chain, close_chain_exactly
 from fastdil.kernels.vectors import Vectors, constant, counted_loop, literals, returns
 
@@ -21,7 +20,7 @@ def tile_shape(vector_bytes: int) -> tuple[int, int]:
     return (8, 3) if vector_bytes == 64 else (4, 3)
 
 
-def _accumulate(vectors: Vectors, sums: list, samples: list, weights: list) -> list:
+def accumulate(vectors: Vectors, sums: list, samples: list, weights: list) -> list:
     """One step of the reduction: outer product of the weights at these addresses, one per row, and the samples."""
     width = len(samples)
     result = list(sums)
@@ -33,7 +32,7 @@ def _accumulate(vectors: Vectors, sums: list, samples: list, weights: list) -> l
     return result
 
 
-def _load_samples(vectors: Vectors, at, masks, width: int, is_masked: bool) -> list:
+def load_samples(vectors: Vectors, at, masks, width: int, is_masked: bool) -> list:
     """`width` vectors of samples that follow each other, under the masks listed for them if `is_masked`."""
     places = [vectors.at(at, v * vectors.lanes) for v in range(width)]
     if not is_masked:
@@ -58,7 +57,7 @@ def _add_terms(
         places = [vectors.at(at_weights, row) for row in range(rows)]
         if ahead is not None:
             vectors.prefetch(vectors.builder.add(at_weights, ahead))
-        return [vectors.at(at_weights, rows), vectors.at(at_panel, line), *_accumulate(vectors, sums, samples, places)]
+        return [vectors.at(at_weights, rows), vectors.at(at_panel, line), *accumulate(vectors, sums, samples, places)]
 
     return counted_loop(vectors.builder, count, [at_weights, at_panel, *sums], step)[1:]
 
@@ -174,9 +173,9 @@ def stencil_tile(
 
             def over_taps(tap, inner):
                 at, at_weights, tap_masks, *sums = inner
-                samples = _load_samples(vectors, at, tap_masks, tile_width, is_masked)
+                samples = load_samples(vectors, at, tap_masks, tile_width, is_masked)
                 places = [vectors.at(at_weights, row) for row in range(tile_rows)]
-                sums = _accumulate(vectors, sums, samples, places)
+                sums = accumulate(vectors, sums, samples, places)
                 following = [builder.add(at, sample_step), builder.add(at_weights, weight_step)]
                 return [*following, integers.at(tap_masks, tile_width), *sums]
 
@@ -205,130 +204,6 @@ def stencil_tile(
     arguments = (
         kind, lanes, rows, width, masked, table, nlines, chain_lines, ntaps, x, step, weights, tap_step, masks, tile,
         errors, resume,
-    )  # fmt: skip
-    return returns(types.void, arguments), codegen
-
-
-@intrinsic(prefer_literal=True)
-def plane_tile(
-    typingctx, kind, lanes, rows, width, masked, single, table, sheets, heights, ntaps, last_taps, closes, x, step,
-    weights, row_weights, sheet_weights, masks, tile, errors, resume,
-):  # fmt: skip
-    """A tile of `rows` output rows of one channel that share their lines of samples; `heights` is at least `rows`.
-
-    Row r reads lines r to ``r + heights - 1`` of each sheet (a channel and a depth tap), line ``r + a`` with the row a
-    of the kernel, which has `ntaps` taps, the last one `last_taps`. `table` lists the element offsets behind `x` of the
-    ``heights + rows - 1`` lines of all sheets, `OUTSIDE` for a line of padding zeros. Tap t reads the vectors that
-    start ``t * step`` elements into the line, under `masks` as in `stencil_tile`; weights are in plain order,
-    `row_weights` per kernel row and `sheet_weights` per sheet.
-
-    With `single`, all terms are one chain, whose sums `tile` receives. Else a chain ends after each kernel row that
-    `closes` marks and is added to `tile`, exactly if `errors` is the address of a second tile; both start from zero
-    unless `resume`. So every output is the same sum of the same chains, wherever it stands in a tile.
-    """
-    kind_name, lane_count, tile_rows, tile_width, is_masked, is_single = literals(
-        kind, lanes, rows, width, masked, single
-    )
-
-    def codegen(context, builder, signature, args):
-        table, sheets, heights, ntaps, last_taps, closes, x, step = args[6:14]
-        weights, row_weights, sheet_weights, masks, tile, errors, resume = args[14:]
-        vectors, integers = Vectors(builder, kind_name, lane_count), Vectors(builder, "i64", 1)
-        zeros = [vectors.zero] * (tile_rows * tile_width)
-        sample_step, line_step = vectors.at(constant(0), step), vectors.at(constant(0), row_weights)
-        back = [builder.mul(line_step, constant(-row)) for row in range(tile_rows)]
-
-        def add_taps(at, at_weights, first, count, sums, present):
-            """Add `count` taps from tap `first` on to the rows in `present`; `at_weights` is for tap 0 of row 0."""
-            if not present:
-                return sums
-            part = slice(present[0] * tile_width, (present[-1] + 1) * tile_width)
-
-            def over_taps(tap, inner):
-                at, at_weights, tap_masks, *inner_sums = inner
-                samples = _load_samples(vectors, at, tap_masks, tile_width, is_masked)
-                places = [builder.add(at_weights, back[row]) for row in present]
-                inner_sums = _accumulate(vectors, inner_sums, samples, places)
-                following = [builder.add(at, sample_step), vectors.at(at_weights, 1)]
-                return [*following, integers.at(tap_masks, tile_width), *inner_sums]
-
-            start = [
-                builder.add(at, builder.mul(sample_step, first)),
-                vectors.at(at_weights, first),
-                integers.at(masks, builder.mul(first, constant(tile_width))),
-                *sums[part],
-            ]
-            result = list(sums)
-            result[part] = counted_loop(builder, count, start, over_taps)[3:]
-            return result
-
-        def add_line(lines, line, at_weights, sums, present, is_last):
-            """Add a line to the rows of `present`; if `is_last`, it meets the last kernel row of the first of them."""
-            offset = integers.load_scalar(integers.at(lines, line))
-            is_outside = builder.icmp_signed("==", offset, constant(OUTSIDE))
-            at, at_weights = vectors.at(x, offset), builder.add(at_weights, builder.mul(line_step, line))
-            taps = builder.select(is_outside, constant(0), last_taps if is_last else ntaps)
-            sums = add_taps(at, at_weights, constant(0), taps, sums, present)
-            if is_last:
-                rest = builder.select(is_outside, constant(0), builder.sub(ntaps, last_taps))
-                sums = add_taps(at, at_weights, last_taps, rest, sums, present[1:])
-            if not is_single:
-                for row in present:
-                    mark = integers.load_scalar(integers.at(closes, builder.sub(line, constant(row))))
-                    sums = close(builder.icmp_signed("!=", mark, constant(0)), sums, row)
-            return sums
-
-        def close(is_end, sums, row):
-            """At the end of a row's chain: add it to the tile, and start a new one."""
-            part = slice(row * tile_width, (row + 1) * tile_width)
-            at, at_errors = (vectors.at(address, part.start * lane_count) for address in (tile, errors))
-            before = builder.block
-            with builder.if_then(is_end):
-                with builder.if_else(builder.icmp_signed("==", errors, constant(0))) as (plainly, exactly):
-                    with plainly:
-                        close_chain(vectors, at, sums[part], constant(1))
-                    with exactly:
-                        close_chain_exactly(vectors, at, at_errors, sums[part], constant(1))
-                end = builder.block
-            result = list(sums)
-            for i in range(part.start, part.stop):
-                result[i] = builder.phi(vectors.type)
-                result[i].add_incoming(sums[i], before)
-                result[i].add_incoming(vectors.zero, end)
-            return result
-
-        def over_sheets(sheet, carried):
-            lines, at_weights, *sums = carried
-            for row in range(tile_rows - 1):  # what the first rows alone read
-                sums = add_line(lines, constant(row), at_weights, sums, range(row + 1), False)
-
-            def over_lines(index, inner):
-                line = builder.add(index, constant(tile_rows - 1))
-                return add_line(lines, line, at_weights, inner, range(tile_rows), False)
-
-            last = builder.sub(heights, constant(1))
-            sums = counted_loop(builder, builder.sub(last, constant(tile_rows - 1)), sums, over_lines)
-            for row in range(tile_rows):  # the row's last line, and what the rows after it still read
-                sums = add_line(lines, builder.add(last, constant(row)), at_weights, sums, range(row, tile_rows), True)
-            following = integers.at(lines, builder.add(last, constant(tile_rows)))
-            return [following, vectors.at(at_weights, sheet_weights), *sums]
-
-        if not is_single:
-            with builder.if_then(builder.icmp_signed("==", resume, constant(0))):
-                for i in range(tile_rows * tile_width):
-                    vectors.store(vectors.zero, vectors.at(tile, i * lane_count))
-                with builder.if_then(builder.icmp_signed("!=", errors, constant(0))):
-                    for i in range(tile_rows * tile_width):
-                        vectors.store(vectors.zero, vectors.at(errors, i * lane_count))
-        _, _, *sums = counted_loop(builder, sheets, [table, weights, *zeros], over_sheets)
-        if is_single:
-            for i, value in enumerate(sums):
-                vectors.store(value, vectors.at(tile, i * lane_count))
-        return context.get_dummy_value()
-
-    arguments = (
-        kind, lanes, rows, width, masked, single, table, sheets, heights, ntaps, last_taps, closes, x, step, weights,
-        row_weights, sheet_weights, masks, tile, errors, resume,
     )  # fmt: skip
     return returns(types.void, arguments), codegen
 
