@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastdil.errors import bad_type, bad_value
-from fastdil.problem import ConvSpec
+from fastdil.problem import ConvSpec, is_number
 
 #: Steps spent on proving that two arrays do not overlap; interleaved views of one array need few.
 _OVERLAP_WORK = 10_000
@@ -31,7 +31,7 @@ def as_array(name: str, value: object) -> np.ndarray:
         raise bad_type(name, value, f"an array ({error})") from None
     except ValueError as error:
         raise bad_value(name, value, f"an array ({error})") from None
-    if array.dtype.kind not in "biufc":
+    if not is_number(array.dtype):
         raise bad_type(name, f"array of dtype {array.dtype}", "an array of numbers")
     return array
 

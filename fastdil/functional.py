@@ -73,7 +73,8 @@ def conv(
     -------
     ndarray
         A new C-contiguous array ``(N, O, *spatial)`` (or without N), or `out`. Mixed dtypes follow
-        `numpy.result_type`; integers are exact and wrap; bool counts as uint8; float16 is computed in float32.
+        `numpy.result_type`; integers are exact and wrap; bool counts as uint8; float16 and `ml_dtypes.bfloat16`
+        are computed in float32 and rounded once.
 
     Raises
     ------

@@ -139,7 +139,7 @@ def apply(
         return out
     result = np.empty(shape, dtype)
     runner.run(x, weights_for, bias, result)
-    with np.errstate(over="ignore"):  # float16: beyond its range is inf, as everywhere in NumPy
+    with np.errstate(over="ignore"):  # float16, bfloat16: beyond their range is inf, as everywhere in NumPy
         if out is None:
             return result.astype(runner.result_dtype)
         out[...] = result

@@ -80,7 +80,8 @@ def correlate(
     -------
     ndarray
         A new C-contiguous array with the axes of `x`, or `out`. Mixed dtypes follow `numpy.result_type`; integers are
-        exact and wrap; bool counts as uint8; float16 is computed in float32. An axis without samples stays without.
+        exact and wrap; bool counts as uint8; float16 and `ml_dtypes.bfloat16` are computed in float32 and rounded once.
+        An axis without samples stays without.
 
     Raises
     ------

@@ -19,6 +19,7 @@ import fastdil
 import fastdil.cuda
 from fastdil.cuda import arrays
 from fastdil.cuda.availability import is_simulated
+from fastdil.problem import as_dtype
 
 
 class OnDevice:
@@ -94,6 +95,7 @@ def test_bad_input_is_refused_before_anything_is_written():
         (ValueError, "x.shape", (np.ones((1, 3, 9), np.float32), w)),
         (ValueError, "bias.shape", (x, w, np.ones(2))),
         (TypeError, "dtype", (x, w.astype(object))),
+        (TypeError, "dtype='bfloat16': expected another dtype", (x, w.astype(as_dtype("bfloat16")))),
         (TypeError, "dtype", (OnDevice(x.astype(">f4")), w)),
     ):
         with pytest.raises(error, match=re.escape(words)):

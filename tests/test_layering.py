@@ -102,12 +102,17 @@ def test_only_intrinsics_import_llvmlite(path):
 
 @pytest.mark.parametrize("path", MODULES, ids=module_name)
 def test_dependencies_are_the_declared_ones(path):
-    """Optional ones belong to one place each: Pillow to the command line, Matplotlib to the theory's pictures, dask."""
+    """Optional ones belong to one place each: Pillow to the command line, Matplotlib to the theory's pictures, dask.
+
+    `ml_dtypes` is asked for by the name of its dtype only.
+    """
     allowed = {"fastdil", "numpy", "numba", "scipy", "llvmlite", *sys.stdlib_module_names}
     if part(module_name(path)) == "cli":
         allowed.add("PIL")
     if module_name(path) == "fastdil.theory.plots":
         allowed.add("matplotlib")
+    if module_name(path) == "fastdil.problem":
+        allowed.add("ml_dtypes")
     if part(module_name(path)) == "dask":
         allowed.add("dask")
     assert {name.split(".")[0] for name in imports(path)} <= allowed

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fastdil
-from fastdil.problem import ConvSpec, Problem, effective_kernel_size, result_dtypes
+from fastdil.problem import ConvSpec, Problem, as_dtype, effective_kernel_size, result_dtypes
 
 # ---------------------------------------------------------------------------------------------------------
 # shapes
@@ -155,6 +155,10 @@ def test_effective_kernel_size():
         (["float16"], "float32", "float16"),
         (["float16", "float32"], "float32", "float32"),
         (["float16", "int16"], "float32", "float32"),
+        (["bfloat16"], "float32", "bfloat16"),
+        (["bfloat16", "int8"], "float32", "bfloat16"),
+        (["bfloat16", "float32"], "float32", "float32"),
+        (["bfloat16", "float64"], "float64", "float64"),
         (["bool"], "uint8", "uint8"),
         (["bool", "int8"], "int8", "int8"),
         (["int64", "float32"], "float64", "float64"),
@@ -164,8 +168,8 @@ def test_effective_kernel_size():
     ],
 )
 def test_result_dtypes(dtypes, compute, result):
-    found = result_dtypes(*map(np.dtype, dtypes))
-    assert found == (np.dtype(compute), np.dtype(result))
+    found = result_dtypes(*map(as_dtype, dtypes))
+    assert found == (as_dtype(compute), as_dtype(result))
     assert all(dtype.isnative for dtype in found)
 
 

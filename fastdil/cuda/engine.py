@@ -79,6 +79,8 @@ class _Request(NamedTuple):
         check_input(x, spec)
         check_bias(given[2] if len(given) > 2 else None, spec.out_channels)
         compute, result = result_dtypes(*(outline.dtype for outline in given))
+        if "bfloat16" in {outline.dtype.name for outline in given}:
+            raise bad_type("dtype", "bfloat16", "another dtype: fastdil.cuda does not take this one")
         is_batched = x.ndim == spec.rank + 2
         problem = spec.problem(x.shape if is_batched else (1, *x.shape), compute, len(given) > 2)
         device = current()
