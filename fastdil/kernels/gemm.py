@@ -15,6 +15,8 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+import numpy as np
+
 from fastdil import jit
 from fastdil.jit import helper
 from fastdil.kernels.driver import KERNEL_ARGUMENTS
@@ -208,7 +210,7 @@ def _make_gemm_kernel(kind: str, size: int, lanes: int, rows: int, width: int, u
         channels_at_once = load_i64(state, CHANNELS_AT_ONCE)
         block_lanes = load_i64(state, VECTORS) * lanes
         sample = x + load_i64(state, SAMPLE) * load_i64(params, XN) * size
-        done = 0
+        done = np.int64(0)  # a literal would compile `multiply_block` a second time
         for line in range(0, lines, lines_at_once):
             line_count = min(lines_at_once, lines - line)
             for tap in range(load_i64(region, R_W_LO), tap_end, taps_at_once):

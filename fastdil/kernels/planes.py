@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from fastdil import jit
-from fastdil.jit import helper
+from fastdil.jit import choice, helper
 from fastdil.kernels.copies import OUTSIDE, copy_run, fill_zeros, gather_vectors
 from fastdil.kernels.driver import KERNEL_ARGUMENTS
 from fastdil.kernels.geometry import (
@@ -219,12 +219,11 @@ def chained_tile(kind, lanes, rows, width, size, params, scratch, source, weight
             )  # fmt: skip
 
 
-@helper
 def chained_unit(
-    kind, lanes, rows, width, size, params, scratch, source, weights, table, table_step, group, bias, target, place,
-    row_distance, begin, end, present,
+    kind, lanes, rows, width, size, single, params, scratch, source, weights, table, table_step, target, row_distance,
+    begin, end, present, shift,
 ):  # fmt: skip
-    """The outputs `begin` to `end` of `present` rows, each the sum of several chains."""
+    """The outputs `begin` to `end` of `present` rows, each the sum of several chains; `target` is the first of them."""
     strip, run = width * lanes, scratch + load_i64(params, RUN)
     store_i64(run, 0, 1)
     store_i64(run, 1, 0)
@@ -238,57 +237,41 @@ def chained_unit(
                 part = scratch + load_i64(params, SUMS) + row * strip * size
                 if load_i64(params, IS_LONG):
                     settle_tile(kind, lanes, part, part + rows * strip * size, width)
-                store_i64(run, 3, place + column + (first + row) * row_distance)
-                store_tile(kind, lanes, size, 1, params, part, strip * size, 1, group, bias, target, run)
+                store_i64(run, 3, column - begin + (first + row) * row_distance)
+                store_tile(kind, lanes, size, 1, params, part, strip * size, 1, 0, shift, target, run)
 
 
-@helper
-def end_run(
-    kind, lanes, rows, width, size, params, scratch, source, weights, table, table_step, position, outputs, present,
-    target, row_bytes, shift,
-):  # fmt: skip
-    """`plane_run` for one tile at an end of a row."""
-    heights, all_taps, step = load_i64(params, KH), load_i64(params, KW), load_i64(params, DW)
-    sheets, relu = load_i64(params, GROUP_IN) * load_i64(params, KD), load_i64(params, RELU)
-    ends = end_of_row(params, scratch, position, width, lanes)
-    if load_i64(params, MODE) == 0:
-        plane_run(
-            kind, lanes, rows, width, 1, table, sheets, table_step, heights, all_taps, source + position * size, step,
-            weights, ends, outputs, present, target, row_bytes, shift, relu,
-        )  # fmt: skip
-    else:
-        lines = heights + rows - 1
-        fill_segments(kind, lanes, size, params, scratch, source, table, ends, sheets * lines)
-        plane_run(
-            kind, lanes, rows, width, 0, scratch + load_i64(params, SEGMENT_TABLE), sheets, lines, heights, all_taps,
-            scratch + load_i64(params, SEGMENTS), step, weights, 0, outputs, present, target, row_bytes, shift, relu,
-        )  # fmt: skip
-
-
-@helper
 def single_unit(
-    kind, lanes, rows, width, size, params, scratch, source, weights, table, table_step, target, row_bytes, begin, end,
-    present, shift,
+    kind, lanes, rows, width, size, single, params, scratch, source, weights, table, table_step, target, row_distance,
+    begin, end, present, shift,
 ):  # fmt: skip
-    """The outputs `begin` to `end` of `present` rows, each a single chain; `target` is the first of them."""
-    strip, column = width * lanes, begin
+    """`chained_unit` where each output is a single chain."""
+    strip, heights, all_taps = width * lanes, load_i64(params, KH), load_i64(params, KW)
+    sheets, step, mode = load_i64(params, GROUP_IN) * load_i64(params, KD), load_i64(params, DW), load_i64(params, MODE)
+    row_bytes, relu, lines = row_distance * size, load_i64(params, RELU), heights + rows - 1
+    column = begin
     while column < end:
-        position, at = first_sample(params, column), target + (column - begin) * size
-        if is_inside(params, position, strip):
-            outputs = end - column
-            if not load_i64(params, LAID_OUT):  # as many as lie inside with all their taps
-                reach = (load_i64(params, KW) - 1) * load_i64(params, DW)
-                outputs = min(outputs, (load_i64(params, NW) - reach - position) // strip * strip)
+        position, at, outputs = first_sample(params, column), target + (column - begin) * size, end - column
+        inside = is_inside(params, position, strip)
+        if not inside:
+            outputs = min(outputs, strip)
+        elif not load_i64(params, LAID_OUT):  # as many as lie inside with all their taps
+            outputs = min(outputs, (load_i64(params, NW) - (all_taps - 1) * step - position) // strip * strip)
+        ends = 0 if inside else end_of_row(params, scratch, position, width, lanes)
+        if inside or mode != 0:
+            first, samples, table_lines = table, source + position * size, table_step
+            if not inside:
+                fill_segments(kind, lanes, size, params, scratch, source, table, ends, sheets * lines)
+                first, samples = scratch + load_i64(params, SEGMENT_TABLE), scratch + load_i64(params, SEGMENTS)
+                table_lines = lines
             plane_run(
-                kind, lanes, rows, width, 0, table, load_i64(params, GROUP_IN) * load_i64(params, KD), table_step,
-                load_i64(params, KH), load_i64(params, KW), source + position * size, load_i64(params, DW), weights, 0,
-                outputs, present, at, row_bytes, shift, load_i64(params, RELU),
+                kind, lanes, rows, width, 0, first, sheets, table_lines, heights, all_taps, samples, step, weights, 0,
+                outputs, present, at, row_bytes, shift, relu,
             )  # fmt: skip
         else:
-            outputs = min(end - column, strip)
-            end_run(
-                kind, lanes, rows, width, size, params, scratch, source, weights, table, table_step, position, outputs,
-                present, at, row_bytes, shift,
+            plane_run(
+                kind, lanes, rows, width, 1, table, sheets, table_step, heights, all_taps, source + position * size,
+                step, weights, ends, outputs, present, at, row_bytes, shift, relu,
             )  # fmt: skip
         column += outputs
     if load_i64(params, ACTIVATE):
@@ -296,28 +279,10 @@ def single_unit(
             call_on_row(load_i64(params, ACTIVATE), target + row * row_bytes, end - begin)
 
 
-@helper
-def plane_unit(
-    kind, lanes, rows, width, size, single, params, source, w, bias, out, scratch, table, table_step, plane, line,
-    begin, present,
-):  # fmt: skip
-    """Some columns of some output rows of one plane, whose samples are at `source`; `line` is the first row."""
-    group, out_width = plane % load_i64(params, GROUPS), load_i64(params, OW)
-    terms = load_i64(params, GROUP_IN) * load_i64(params, KD) * load_i64(params, KH) * load_i64(params, KW)
-    target, weights = out + plane * load_i64(params, OUT_PIXELS) * size, w + group * terms * size
-    row_distance = load_i64(params, ROW_STEP) * out_width
-    end = min(begin + load_i64(params, CHUNK_PIXELS), out_width)
-    if single:
-        single_unit(
-            kind, lanes, rows, width, size, params, scratch, source, weights, table, table_step,
-            target + (line * out_width + begin) * size, row_distance * size, begin, end, present,
-            bias + group * size if bias != 0 else 0,
-        )  # fmt: skip
-    else:
-        chained_unit(
-            kind, lanes, rows, width, size, params, scratch, source, weights, table, table_step, group, bias, target,
-            line * out_width, row_distance, begin, end, present,
-        )  # fmt: skip
+@choice
+def plane_unit(kind, lanes, rows, width, size, single, *_):
+    """Some columns of some output rows of one plane."""
+    return single_unit if single else chained_unit
 
 
 def _make_plane_kernel(kind: str, size: int, lanes: int, rows: int, width: int, single: int, name: str) -> Any:
@@ -331,7 +296,8 @@ def _make_plane_kernel(kind: str, size: int, lanes: int, rows: int, width: int, 
         channels, groups = load_i64(params, GROUP_IN), load_i64(params, GROUPS)
         unit_rows, table = load_i64(params, UNIT_ROWS), scratch + load_i64(params, TABLE)
         lines = unit_rows + load_i64(params, KH) - 1
-        phase_bytes = channels * load_i64(params, KD) * lines * 8
+        sheets, out_width = channels * load_i64(params, KD), load_i64(params, OW)
+        phase_bytes, terms = sheets * lines * 8, sheets * load_i64(params, KH) * load_i64(params, KW)
         is_laid_out = load_i64(params, LAID_OUT) != 0
         fill_constant(scratch + load_i64(params, TAGS), load_i64(params, SLOTS), OUTSIDE)
         fill_closes(scratch + load_i64(params, CLOSES), load_i64(params, KH), load_i64(params, CHAIN_LINES))
@@ -368,9 +334,13 @@ def _make_plane_kernel(kind: str, size: int, lanes: int, rows: int, width: int, 
                     if depth * height + first_row != listed:
                         fill_lines(params, table, depth, first_row, lines)
                         listed = depth * height + first_row
+                group, begin = plane % groups, chunk * load_i64(params, CHUNK_PIXELS)
+                first_output = (depth * height + first_row) * out_width + begin
                 plane_unit(
-                    kind, lanes, rows, width, size, single, params, source, w, bias, out, scratch, unit_table, lines,
-                    plane, depth * height + first_row, chunk * load_i64(params, CHUNK_PIXELS), present,
+                    kind, lanes, rows, width, size, single, params, scratch, source, w + group * terms * size,
+                    unit_table, lines, out + (plane * load_i64(params, OUT_PIXELS) + first_output) * size,
+                    row_step * out_width, begin, min(begin + load_i64(params, CHUNK_PIXELS), out_width), present,
+                    bias + group * size if bias != 0 else 0,
                 )  # fmt: skip
             index += 1
             chunk += 1
