@@ -11,13 +11,17 @@ import json
 import math
 import platform
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from benchmarks import compare_cuda, machine_peak, ours, peers, pipelines, report, timing
+from benchmarks import compare_cuda, machine_peak, ours, peers, pipelines, reduced, report, timing
 from benchmarks.report import Cell
 from benchmarks.workloads import BY_NAME, SUITES, Expected, Workload, expected, make_arrays
+
+#: Seconds of the first call of a peer beyond which it is not called again: bfloat16 without the instructions for it.
+_TOO_SLOW = 2.0
 
 
 @dataclass
@@ -36,15 +40,30 @@ class Row:
 
     @property
     def best_peer(self) -> str | None:
-        """The fastest peer whose result is right."""
-        timed = {n: c.seconds for n, c in self.cells.items() if n in peers.BY_NAME and c.seconds is not None}
+        """The fastest peer whose result is right, of those that compute in full precision."""
+        return self._fastest(peers.BY_NAME)
+
+    @property
+    def best_reduced(self) -> str | None:
+        """The fastest peer that computes in bfloat16."""
+        return self._fastest([peer.name for peer in reduced.PEERS])
+
+    def _fastest(self, names: Collection[str]) -> str | None:
+        timed = {n: c.seconds for n, c in self.cells.items() if n in names and c.seconds is not None}
         return min(timed, key=timed.__getitem__) if timed else None
 
     @property
     def ratio(self) -> float:
         """Time of the best peer divided by ours: above 1, fastdil is ahead. NaN without a peer."""
-        best = self.best_peer
-        return math.nan if best is None else self.cells[best].seconds / self.auto
+        return self._ratio_to(self.best_peer)
+
+    @property
+    def reduced_ratio(self) -> float:
+        """The same for the best peer that computes in bfloat16."""
+        return self._ratio_to(self.best_reduced)
+
+    def _ratio_to(self, name: str | None) -> float:
+        return math.nan if name is None else self.cells[name].seconds / self.auto
 
     @property
     def gflops(self) -> float:
@@ -62,6 +81,7 @@ class Comparison:
     peak: machine_peak.Peak
     versions: dict[str, str]
     rows: list[Row] = field(default_factory=list)
+    precision: str | None = None
 
     def geometric_means(self) -> dict[str, tuple[float, int]]:
         """Suite -> geometric mean of the ratios and how many rows it is of; "all" last."""
@@ -79,45 +99,58 @@ class Comparison:
             f"{row.workload.name}/{name}: {cell.note}"
             for row in self.rows
             for name, cell in row.cells.items()
-            if name not in peers.BY_NAME and cell.is_bad
+            if name not in reduced.BY_NAME and cell.is_bad
         ]
 
 
 def compare_one(
-    workload: Workload, names: Sequence[str], dtype: str, threads: int, repeat: int, min_time: float = 0.1
+    workload: Workload,
+    names: Sequence[str],
+    dtype: str,
+    threads: int,
+    repeat: int,
+    min_time: float = 0.1,
+    precision: str | None = None,
 ) -> Row:
     """Check, then time, the implementations called `names` on one workload."""
     x, w = make_arrays(workload, dtype)
     oracle = expected(workload, x, w)
     cells, calls = {}, {}
     for name in names:
-        cells[name], call = _checked(name, workload, x, w, oracle, threads)
+        cells[name], call = _checked(name, workload, x, w, oracle, threads, precision)
         if call is not None:
             calls[name] = call
     for name, samples in timing.interleaved(calls, repeat, min_time).items():
         cells[name].seconds, cells[name].samples = samples.median, samples.seconds
-    return Row(workload, ours.chosen(workload, dtype, threads), cells)
+    return Row(workload, ours.chosen(workload, dtype, threads, precision), cells)
 
 
-def _checked(name: str, workload: Workload, x, w, oracle: Expected, threads: int) -> tuple[Cell, peers.Run | None]:
+def _checked(
+    name: str, workload: Workload, x, w, oracle: Expected, threads: int, precision: str | None
+) -> tuple[Cell, peers.Run | None]:
     """A cell with the error of the result, and the call to time if the result is right."""
     dtype = x.dtype.name
-    reason = ours.refusal(name, workload, dtype, threads)
+    reason = ours.refusal(name, workload, dtype, threads, precision)
     if reason is not None:
         return Cell(note=reason), None
-    peer = peers.BY_NAME.get(name)
+    peer = reduced.BY_NAME.get(name)
     if peer is not None and peer.fragile and peers.crashes(peer, workload, dtype, threads):
         return Cell(note="failed: it crashes the process"), None
     try:
-        call = ours.prepare(name, workload, x, w, threads)
+        call = ours.prepare(name, workload, x, w, threads, precision)
+        start = time.perf_counter()
         y = call()
+        seconds = time.perf_counter() - start
+        y = y if peer is None else peer.reads(y)
     except Exception as error:  # whatever a library throws belongs into the table, not over it
         return Cell(note=f"failed: {type(error).__name__}: {str(error).splitlines()[0]}"), None
     if y.dtype != x.dtype:
         return Cell(note=f"wrong: the result is {y.dtype}"), None
-    error = oracle.error(y, dtype)
-    if not error <= ours.limit(name):
-        return Cell(error=error, note=f"wrong: error {error:.3g}, {ours.limit(name):g} allowed"), None
+    error, limit = oracle.error(y, dtype), ours.limit(name, precision)
+    if not error <= limit:
+        return Cell(error=error, note=f"wrong: error {error:.3g}, {limit:g} allowed"), None
+    if peer is not None and seconds > _TOO_SLOW:
+        return Cell(error=error, note=f"a call takes {seconds:.2g} s"), None
     return Cell(error=error), call
 
 
@@ -128,14 +161,16 @@ def compare(
     threads: int = 1,
     repeat: int = 9,
     min_time: float = 0.1,
+    precision: str | None = None,
 ) -> Comparison:
     """Run the whole comparison; progress goes to standard error."""
     names = [ours.AUTO, ours.PLAN, *ours.methods(), *peer_names]
-    versions = {name: peers.BY_NAME[name].version() for name in peer_names}
-    result = Comparison(dtype, threads, repeat, machine_peak.peak(dtype, threads), versions)
+    versions = {name: reduced.BY_NAME[name].version() for name in peer_names}
+    peak = machine_peak.peak(dtype, threads)
+    result = Comparison(dtype, threads, repeat, peak, versions, precision=precision)
     for number, workload in enumerate(chosen, start=1):
         print(f"{number}/{len(chosen)} {workload.name}", file=sys.stderr, flush=True)
-        result.rows.append(compare_one(workload, names, dtype, threads, repeat, min_time))
+        result.rows.append(compare_one(workload, names, dtype, threads, repeat, min_time, precision))
     # Once more at the end: a neighbour can only lower a peak.
     result.peak = max(result.peak, machine_peak.peak(dtype, threads))
     return result
@@ -155,6 +190,7 @@ def as_json(result: Comparison) -> dict[str, object]:
             asdict(row.workload)
             | {"gflop": row.workload.gflop, "method": row.method, "cells": cells}
             | {"best_peer": row.best_peer, "ratio": number(row.ratio), "gflops": number(row.gflops)}
+            | {"best_reduced": row.best_reduced, "reduced_ratio": number(row.reduced_ratio)}
         )
     return {
         "fastdil": fastdil.__version__,
@@ -162,6 +198,7 @@ def as_json(result: Comparison) -> dict[str, object]:
         "cpu": fastdil.machine().cpu,
         "peers": result.versions,
         "dtype": result.dtype,
+        "precision": result.precision or "highest",
         "threads": result.threads,
         "repeat": result.repeat,
         "peak": result.peak._asdict(),
@@ -182,6 +219,9 @@ def _parser() -> argparse.ArgumentParser:
     rows = [*BY_NAME, *pipelines.ROWS]
     add("--workload", nargs="+", metavar="NAME", choices=rows, help="these rows instead of a suite")
     add("--dtype", choices=["float32", "float64"], default="float32")
+    add(
+        "--precision", choices=["highest", "high", "medium"], help="float32 at this precision; bfloat16 peers take part"
+    )
     add("--device", choices=["cpu", "cuda"], default="cpu", help="cuda: fastdil.cuda beside cuDNN and CuPy, on a GPU")
     add("--threads", type=int, default=timing.granted_cores(), help="default: every core granted")
     add("--repeat", type=int, default=9, help=f"samples per time, at least {timing.FEWEST} (default 9)")
@@ -200,6 +240,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--threads {args.threads}: expected 1 to {timing.granted_cores()}, the cores granted")
     if args.repeat < timing.FEWEST:
         parser.error(f"--repeat {args.repeat}: expected at least {timing.FEWEST}")
+    if args.precision and (args.dtype, args.device) != ("float32", "cpu"):
+        parser.error(f"--precision {args.precision}: expected --dtype float32 and --device cpu beside it")
     timing.bind_to_cores(args.threads)
     installed = [peer.name for peer in peers.installed()]
     missing = set(args.peers or ()) - set(installed)
@@ -214,8 +256,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return compare_cuda.main(chosen, args.dtype, args.repeat, args.json, target)
     names = [name for name in installed if args.peers is None or name in args.peers]
     names = [name for name in names if any(name in row.peers for row in chosen)]
-    result = compare(chosen, names, args.dtype, args.threads, args.repeat)
-    more = args.workload or (pipelines.ROWS if "signal" in suites else ())
+    if args.precision:
+        names += reduced.installed()
+    result = compare(chosen, names, args.dtype, args.threads, args.repeat, precision=args.precision)
+    more = args.workload or (pipelines.ROWS if "signal" in suites and not args.precision else ())
     piped = pipelines.measure([name for name in more if name in pipelines.ROWS], args.dtype, args.threads, args.repeat)
     if args.json is not None:
         args.json.write_text(json.dumps(as_json(result) | {"pipelines": pipelines.as_json(piped)}, indent=1) + "\n")

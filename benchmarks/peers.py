@@ -42,6 +42,11 @@ class Peer:
     #: Has been seen to end the process instead of raising, so a child tries each workload first.
     fragile: bool = False
 
+    @staticmethod
+    def reads(result: np.ndarray) -> np.ndarray:
+        """The result as numbers, where its memory holds something else; not timed."""
+        return result
+
     def available(self) -> bool:
         """True if it is installed. Imports nothing."""
         return all(importlib.util.find_spec(module) is not None for module in self.modules)
@@ -138,6 +143,7 @@ class OpenVino(Peer):
     modules = ("openvino",)
     distributions = ("openvino",)
     dtypes = ("float32",)
+    hint = "f32"
 
     def prepare(self, workload: Workload, x: np.ndarray, w: np.ndarray, threads: int) -> Run:
         openvino, opset = load("openvino"), load("openvino.opset13")
@@ -150,7 +156,7 @@ class OpenVino(Peer):
             grouped = w.reshape(workload.groups, -1, *w.shape[1:])
             node = opset.group_convolution(data, opset.constant(grouped), *shared)
         settings = {
-            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_PRECISION_HINT": self.hint,
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
             "PERFORMANCE_HINT": "LATENCY",

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from benchmarks import ours, peers
+from benchmarks import ours, reduced
 
 if TYPE_CHECKING:
     from benchmarks.compare import Comparison, Row
@@ -60,7 +60,7 @@ def _cell(name: str, cell: Cell, notes: _Notes) -> str:
     if cell.is_bad:
         return note.split(":")[0].upper() + notes.mark(f"{name} {note}")
     # What a peer cannot do needs no footnote; why one of our methods has no time does.
-    return _NONE if name in peers.BY_NAME else _NONE + notes.mark(note)
+    return _NONE if name in reduced.BY_NAME else _NONE + notes.mark(note)
 
 
 def _line(result: Comparison, row: Row, names: list[str], notes: _Notes) -> list[str]:
@@ -69,16 +69,14 @@ def _line(result: Comparison, row: Row, names: list[str], notes: _Notes) -> list
     speed = [_NONE, _NONE]
     if math.isfinite(row.auto):
         speed = [f"{row.gflops:.3g}", f"{row.gflops / result.peak.gflops:.0%}"]
-    return [
-        row.workload.name,
-        f"{row.workload.gflop:.3g}",
-        cells[0],
-        row.method,
-        *cells[1:],
-        best or _NONE,
-        f"{row.ratio:.2f}" if math.isfinite(row.ratio) else _NONE,
-        *speed,
-    ]
+    ratios = [best or _NONE, _ratio(row.ratio)]
+    if result.precision:
+        ratios += [row.best_reduced or _NONE, _ratio(row.reduced_ratio)]
+    return [row.workload.name, f"{row.workload.gflop:.3g}", cells[0], row.method, *cells[1:], *ratios, *speed]
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.2f}" if math.isfinite(value) else _NONE
 
 
 def _shown(result: Comparison) -> list[str]:
@@ -96,6 +94,8 @@ def _table(result: Comparison) -> tuple[list[list[str]], list[str]]:
     names = _shown(result)
     notes = _Notes()
     header = ["workload", "GFLOP", "fastdil auto", "method", *names[1:], "best peer", "ratio"]
+    if result.precision:
+        header += ["best bfloat16", "ratio"]
     lines = [[*header, "GFLOP/s", "of peak"]] + [_line(result, row, names, notes) for row in result.rows]
     below = [f"[{number}] {text}" for number, text in enumerate(notes.texts, start=1)]
     below += [
@@ -110,9 +110,10 @@ def heading(result: Comparison) -> str:
     import fastdil
 
     versions = [f"{name} {result.versions[name]}" for name in _shown(result) if name in result.versions]
+    at = f" at precision {result.precision}" if result.precision else ""
     threads = "1 thread" if result.threads == 1 else f"{result.threads} threads"
     return (
-        f"fastdil {fastdil.__version__}, {result.dtype}, {threads} on "
+        f"fastdil {fastdil.__version__}, {result.dtype}{at}, {threads} on "
         f"{fastdil.machine().cpu}; {', '.join(versions) or 'no peers'}. "
         f"Milliseconds, medians of {result.repeat} interleaved samples; in brackets the largest error from "
         f"float64 in units of eps max conv(|x|, |w|). Ratio: best peer / fastdil auto. "
@@ -147,7 +148,7 @@ def summary(result: Comparison) -> str:
     for row in result.rows:
         best, line = row.best_peer, _line(result, row, [ours.AUTO], _Notes())
         peer = [best, milliseconds(row.cells[best].seconds or math.nan)] if best else [_NONE, _NONE]
-        lines.append([row.workload.name, milliseconds(row.auto), row.method, *peer, line[-3], line[-1]])
+        lines.append([row.workload.name, milliseconds(row.auto), row.method, *peer, _ratio(row.ratio), line[-1]])
     return "\n".join([*_markdown_rows(lines, {0, 2, 3}), ""])
 
 

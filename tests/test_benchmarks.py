@@ -30,6 +30,7 @@ from benchmarks import (  # noqa: E402
     machine_peak,
     ours,
     peers,
+    reduced,
     report,
     timing,
     workloads,
@@ -246,6 +247,34 @@ def test_reports(comparison):
     assert saved["rows"][0]["cells"]["auto"]["seconds"] == comparison.rows[0].auto
 
 
+def test_precision_is_compared_with_bfloat16_too(monkeypatch):
+    """Two families of peers, each with its own best; what is too slow without bfloat16 instructions is called once."""
+    monkeypatch.setattr(timing, "_WARM_UP", 0.0)
+    row = workloads.BY_NAME["seed_32_64_d15"].shrunken()
+    names = [*reduced.installed(), *(name for name in ("torch",) if peers.BY_NAME[name].available())]
+    result = compare.compare([row], names, repeat=5, min_time=0.0, precision="medium")
+    assert result.wrong() == []
+    (done,) = result.rows
+    for name in names:
+        limit = ours.REDUCED_LIMIT if name in reduced.installed() else ours.PEER_LIMIT
+        assert done.cells[name].error < limit, name
+    assert done.best_reduced in (*reduced.installed(), None)
+    text = report.text(result)
+    assert "float32 at precision medium" in text
+    assert "best bfloat16" in text
+    assert json.loads(json.dumps(compare.as_json(result), allow_nan=False))["precision"] == "medium"
+    assert ours.limit(ours.AUTO, "medium") == pytest.approx(2.0**-6 / np.finfo(np.float32).eps)
+
+
+def test_slow_peers_are_called_once(monkeypatch):
+    row = workloads.BY_NAME["sig_k16_d1"].shrunken()
+    monkeypatch.setattr(compare, "_TOO_SLOW", 0.0)
+    cells = compare.compare_one(row, [ours.AUTO, "oaconvolve"], "float32", 1, 5, 0.0).cells
+    assert cells["oaconvolve"].seconds is None
+    assert cells["oaconvolve"].note.startswith("a call takes")
+    assert cells[ours.AUTO].seconds > 0
+
+
 def test_wrong_results_are_shown_and_never_timed(monkeypatch, comparison):
     prepare = ours.prepare
 
@@ -419,6 +448,7 @@ def test_help(module):
         (["--threads", "0"], "--threads 0: expected 1 to"),
         (["--repeat", "2"], "--repeat 2: expected at least 5"),
         (["--workload", "nothing"], "nothing"),
+        (["--precision", "high", "--dtype", "float64"], "--precision high: expected --dtype float32"),
     ],
 )
 def test_bad_arguments(arguments, shown, capsys):
