@@ -58,7 +58,7 @@ from fastdil.kernels.tile_unit import (
     split_lines,
     write_extent,
 )
-from fastdil.kernels.totals import add_tile
+from fastdil.kernels.totals import add_vectors
 
 #: What the `w` argument points to: packed weights, and what tasks report of their samples (`write_extent`).
 W_PACKED, W_REPORT = range(2)
@@ -105,7 +105,7 @@ def multiply_parts(unit, parts, lanes, width, params, state, scratch, weights, b
                 target = tile if resume == 0 else tiles + SPARE
                 multiply_tiles(unit, parts, tiles, at_weights, tap_table, taps, steps, at_samples, target)
                 if resume != 0:
-                    add_tile("f32", lanes, tile, target, vectors)
+                    add_vectors("f32", lanes, tile, target, vectors)
                 if merges:
                     merge_sums("f32", lanes, state, tile, SUM_BYTES, vectors, done, is_last)
         if is_last:

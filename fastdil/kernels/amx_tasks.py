@@ -35,7 +35,7 @@ from fastdil.kernels.tile_unit import BLOCK, STEP_TERMS, TILE_BYTES, UNIT_BYTES
 from fastdil.workspace import lay_out
 
 #: Steps of one block of the reduction, times parts: 32 pixels of them take 36 KiB and stay in an L1 of 48 KiB. With
-#: three parts that is one chain of 6 sums of 32 products, which err by 4.5 eps at most (`docs/performance.md`).
+#: three parts a block is 6 sums of 32 large products, and as many of each kind of small ones (`docs/amx.md`).
 BLOCK_STEPS = 18
 #: Bytes of the sums of a block of outputs by pixels.
 SUM_BYTES = BLOCK * BLOCK * 4

@@ -40,8 +40,8 @@ def two_sum(vectors: Vectors, value, total, errors, is_first=None) -> None:
 
 
 @intrinsic(prefer_literal=True)
-def add_tile(typingctx, kind, lanes, total, part, count):
-    """Add a tile of `count` vectors to another."""
+def add_vectors(typingctx, kind, lanes, total, part, count):
+    """``total += part``, `count` vectors."""
     kind_name, lane_count = literals(kind, lanes)
 
     def codegen(context, builder, signature, args):
