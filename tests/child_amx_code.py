@@ -13,7 +13,7 @@ import llvmlite.binding as llvm
 
 from fastdil.kernels.amx import amx_kernel
 
-kernel = amx_kernel("native", 3, 64)
+kernel = amx_kernel("native", 64)
 target = llvm.Target.from_default_triple().create_target_machine(
     cpu=os.environ["NUMBA_CPU_NAME"], features=os.environ["NUMBA_CPU_FEATURES"], opt=3
 )

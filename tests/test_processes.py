@@ -83,7 +83,7 @@ def test_narrower_vectors(isa):
 
 @pytest.mark.parametrize(
     ("method", "cases"),
-    [*itertools.product(("direct", "im2col", "fft"), ("tails", "few")), ("winograd", "pairs"), ("amx", "blocks")],
+    [*itertools.product(("direct", "im2col", "fft"), ("tails", "few")), ("winograd", "pairs")],
 )
 @pytest.mark.parametrize("isa", ["avx512", "avx2", "generic"])
 def test_every_instruction_set_and_element_kind(isa, method, cases):
@@ -93,7 +93,6 @@ def test_every_instruction_set_and_element_kind(isa, method, cases):
         "tails": ("float32",),
         "few": ("float64", "complex64", "complex128", *integers),
         "pairs": ("float32", "float64"),
-        "blocks": ("float32",),
     }[cases]
     run_child("child_guard.py", cases, method, *dtypes, env={"FASTDIL_ISA": isa}, timeout=500)
 

@@ -14,7 +14,7 @@ from fastdil.algorithms.compiled import all_finite, block_tail, crop_bytes
 from fastdil.algorithms.im2col import Im2col, Layout, cut_outputs, packed_vectors
 from fastdil.errors import UntameInputError
 from fastdil.hardware import Machine, amx_refusal, machine
-from fastdil.kernels import amx, amx_tasks, tile_unit
+from fastdil.kernels import amx, amx_tasks, gemm_tasks, tile_unit
 from fastdil.kernels.driver import default_threads, execute, launcher
 from fastdil.problem import Problem
 from fastdil.workspace import ALIGNMENT
@@ -89,9 +89,9 @@ class Amx:
     def bind(self, problem: Problem, x_strides: tuple[int, ...], finite: bool, threads: int) -> Call:
         if not finite:
             return _refuse_weights
-        layout, parts = _Layout(problem, _cut(problem), threads), _PARTS[problem.precision]
+        layout = _Layout(problem, _cut(problem), threads)
         params, skip = layout.bound(x_strides), crop_bytes(problem, x_strides)
-        kernel = amx.amx_kernel(machine().amx, parts, machine().vector_bytes)
+        kernel = amx.amx_kernel(machine().amx, machine().vector_bytes)
         launch = launcher(kernel.address, params, layout.tasks, layout.scratch_bytes, threads)
 
         def call(x: np.ndarray, weights: Weights, bias: np.ndarray | None, out: np.ndarray) -> None:
@@ -146,10 +146,10 @@ def _pack(problem: Problem, w: np.ndarray) -> _Packed:
     start = -address_of(room) % ALIGNMENT
     numbers = room[start : start + needed]
     report = np.empty((problem.groups * blocks, amx.REPORT_BYTES // 4), np.uint32)
-    params = np.array([problem.group_out, problem.group_in, problem.taps, blocks, channel_steps], np.int64)
+    params = np.array([problem.group_out, problem.group_in, problem.taps, blocks, channel_steps, parts], np.int64)
     threads = default_threads() if needed > machine().l2 else 1
     pointers = address_of(report), address_of(w), 0, address_of(numbers)
-    execute(amx.weight_packer(parts).address, params, pointers, len(report), amx.PACKER_SCRATCH, threads)
+    execute(amx.weight_packer().address, params, pointers, len(report), amx.PACKER_SCRATCH, threads)
     return _Packed(numbers, *_extent(report))
 
 
@@ -199,4 +199,5 @@ class _Layout(Layout):
         return self.group_blocks * steps * self._parts * amx_tasks.STEP_BYTES
 
     def _lay_out_scratch(self) -> int:
-        return amx_tasks.scratch_layout(self.params, self._parts, self.vector_bytes)
+        self.params[gemm_tasks.PARTS] = self._parts
+        return amx_tasks.scratch_layout(self.params, self.vector_bytes)

@@ -35,6 +35,7 @@ from fastdil.kernels.gemm_tasks import (
     R_W_LO,
     RUNS,
     SAMPLE,
+    SPLIT,
     STRIPS,
     SUMS,
     TAP_TABLE,
@@ -65,33 +66,56 @@ W_PACKED, W_REPORT = range(2)
 REPORT_BYTES = 8
 
 #: Parameters of the weight packer: output channels and input channels per group, taps, blocks of outputs per group,
-#: steps of the channels that are packed together.
-P_OUTPUTS, P_CHANNELS, P_TAPS, P_BLOCKS, P_STEPS = range(5)
+#: steps of the channels that are packed together, parts of a number.
+P_OUTPUTS, P_CHANNELS, P_TAPS, P_BLOCKS, P_STEPS, P_PARTS = range(6)
 #: Scratch memory of the packer: one step of weights, and what was seen of them.
 _STAGED = STEP_TERMS * BLOCK * 4
 PACKER_SCRATCH = _STAGED + 128
 
 
 @helper
-def split_panel(parts, params, state, scratch, taps, channels, step, steps):
-    """Split the packed samples of up to 32 channels: step number `step` of the `steps` of each tap."""
-    panel, target = scratch + load_i64(params, PANEL), scratch + load_i64(params, PARTS)
-    extent = scratch + load_i64(params, TILES) + EXTENT
-    for index in range(load_i64(state, STRIPS) * taps):
-        source = panel + index * channels * BLOCK * 4
-        split_lines(parts, source, channels, target + (index * steps + step) * parts * STEP_BYTES, extent)
+def split_step(parts, source, count, target, extent):
+    """`split_lines`, for a number of parts that is not known at compile time."""
+    if parts == 1:
+        split_lines(1, source, count, target, extent)
+    elif parts == 2:
+        split_lines(2, source, count, target, extent)
+    else:
+        split_lines(3, source, count, target, extent)
 
 
 @helper
-def multiply_parts(unit, parts, lanes, width, params, state, scratch, weights, bias, out, taps, steps, done, is_last):
+def multiply_block(unit, parts, memory, weights, tap_table, taps, steps, samples, target):
+    """`multiply_tiles`, for a number of parts that is not known at compile time: one kernel serves all precisions."""
+    if parts == 1:
+        multiply_tiles(unit, 1, memory, weights, tap_table, taps, steps, samples, target)
+    elif parts == 2:
+        multiply_tiles(unit, 2, memory, weights, tap_table, taps, steps, samples, target)
+    else:
+        multiply_tiles(unit, 3, memory, weights, tap_table, taps, steps, samples, target)
+
+
+@helper
+def split_panel(params, state, scratch, taps, channels, step, steps):
+    """Split the packed samples of up to 32 channels: step number `step` of the `steps` of each tap."""
+    panel, target, parts = scratch + load_i64(params, PANEL), scratch + load_i64(params, SPLIT), load_i64(params, PARTS)
+    extent = scratch + load_i64(params, TILES) + EXTENT
+    for index in range(load_i64(state, STRIPS) * taps):
+        source = panel + index * channels * BLOCK * 4
+        split_step(parts, source, channels, target + (index * steps + step) * parts * STEP_BYTES, extent)
+
+
+@helper
+def multiply_panel(unit, lanes, width, params, state, scratch, weights, bias, out, taps, steps, done, is_last):
     """Multiply the split panel with all outputs of the task; store them if this was the last block of the reduction.
 
     `done` blocks of it came before. `weights` are those of the block's channels.
     """
     tap_table, tiles = scratch + load_i64(params, TAP_TABLE), scratch + load_i64(params, TILES)
-    sums, samples = scratch + load_i64(params, SUMS), scratch + load_i64(params, PARTS)
+    sums, samples = scratch + load_i64(params, SUMS), scratch + load_i64(params, SPLIT)
     first_block, blocks = load_i64(state, FIRST_BLOCK), load_i64(state, LAST_BLOCK) - load_i64(state, FIRST_BLOCK)
-    step_bytes, vectors = parts * STEP_BYTES, BLOCK * width
+    parts, vectors = load_i64(params, PARTS), BLOCK * width
+    step_bytes = parts * STEP_BYTES
     block_bytes = load_i64(params, KERNEL_TAPS) * steps * step_bytes
     resume, merges, tile_step, result = plan_sums(state, SUM_BYTES, done, is_last)
     strips = load_i64(state, STRIPS)
@@ -103,7 +127,7 @@ def multiply_parts(unit, parts, lanes, width, params, state, scratch, weights, b
                 tile = sums + (strip * blocks + block) * tile_step
                 at_weights = weights + (first_block + block) * block_bytes
                 target = tile if resume == 0 else tiles + SPARE
-                multiply_tiles(unit, parts, tiles, at_weights, tap_table, taps, steps, at_samples, target)
+                multiply_block(unit, parts, tiles, at_weights, tap_table, taps, steps, at_samples, target)
                 if resume != 0:
                     add_vectors("f32", lanes, tile, target, vectors)
                 if merges:
@@ -116,29 +140,30 @@ def multiply_parts(unit, parts, lanes, width, params, state, scratch, weights, b
 
 
 @helper
-def open_block(parts, lanes, width, params, region, state, scratch, task):
+def open_block(lanes, width, params, region, state, scratch, task):
     """Decode a task and cut its terms; strips are whole, so that nothing is split that was not packed."""
     open_task(params, region, state, task, BLOCK, lanes, 1)
     store_i64(state, VECTORS, load_i64(state, STRIPS) * width)
-    cut_terms(parts, params, region, state)
+    cut_terms(params, region, state)
     runs = scratch + load_i64(params, RUNS)
     fill_runs(params, region, runs, load_i64(state, FIRST_PIXEL), load_i64(state, PIXELS), BLOCK)
 
 
-def _make_amx_kernel(unit: str, parts: int, lanes: int, name: str) -> Any:
+def _make_amx_kernel(unit: str, lanes: int, name: str) -> Any:
     stamp = jit.source_stamp()
     width = BLOCK // lanes
 
     def amx(params, x, w, bias, out, scratch, task):
         stamp  # noqa: B018 - a closure cell in the cache key
         region, state, tiles = region_of(params, task), scratch, scratch + load_i64(params, TILES)
-        open_block(parts, lanes, width, params, region, state, scratch, task)
+        open_block(lanes, width, params, region, state, scratch, task)
         open_tiles(unit, tiles)
         clear_extent(tiles + EXTENT)
         first_pixel, pixels = load_i64(state, FIRST_PIXEL), load_i64(state, PIXELS)
         group_in, group, at_once = load_i64(params, GROUP_IN), load_i64(state, GROUP), load_i64(state, CHANNELS_AT_ONCE)
         # The weights of one step of the channels, all outputs and taps, and of a group.
-        channel_bytes = load_i64(params, GROUP_BLOCKS) * load_i64(params, KERNEL_TAPS) * parts * STEP_BYTES
+        channel_bytes = load_i64(params, GROUP_BLOCKS) * load_i64(params, KERNEL_TAPS) * STEP_BYTES
+        channel_bytes *= load_i64(params, PARTS)
         packed = load_i64(w, W_PACKED) + group * ((group_in + STEP_TERMS - 1) // STEP_TERMS) * channel_bytes
         lines, tap_end = load_i64(state, LINES), load_i64(region, R_W_HI)
         lines_at_once, taps_at_once = load_i64(state, LINES_AT_ONCE), load_i64(state, TAPS_AT_ONCE)
@@ -160,10 +185,10 @@ def _make_amx_kernel(unit: str, parts: int, lanes: int, name: str) -> Any:
                         channels = min(STEP_TERMS, end - first)
                         source = sample + first * load_i64(params, XC) * 4
                         pack_panel("f32", lanes, width, 4, params, state, scratch, source, taps, tap_count, channels)
-                        split_panel(parts, params, state, scratch, taps, channels, step, steps)
+                        split_panel(params, state, scratch, taps, channels, step, steps)
                     is_last = line + line_count == lines and tap + tap_count == tap_end and end == group_in
-                    multiply_parts(
-                        unit, parts, lanes, width, params, state, scratch,
+                    multiply_panel(
+                        unit, lanes, width, params, state, scratch,
                         packed + channel // STEP_TERMS * channel_bytes, bias, out, taps, steps, done, is_last,
                     )  # fmt: skip
                     done += 1
@@ -174,10 +199,10 @@ def _make_amx_kernel(unit: str, parts: int, lanes: int, name: str) -> Any:
 
 
 @cache
-def amx_kernel(unit: str, parts: int, vector_bytes: int) -> Any:
-    """The compiled kernel for the ``"native"`` or ``"emulated"`` unit, parts of a number, and vector width."""
-    name = f"amx_f32_{BLOCK}x{BLOCK}_{parts}part_{unit}_{8 * vector_bytes}bit"
-    return _make_amx_kernel(unit, parts, lanes_of("f32", vector_bytes), name)
+def amx_kernel(unit: str, vector_bytes: int) -> Any:
+    """The compiled kernel for the ``"native"`` or ``"emulated"`` unit and a vector width."""
+    name = f"amx_f32_{BLOCK}x{BLOCK}_{unit}_{8 * vector_bytes}bit"
+    return _make_amx_kernel(unit, lanes_of("f32", vector_bytes), name)
 
 
 @helper
@@ -197,14 +222,14 @@ def stage_weights(scratch, source, outputs, channels, taps, row_step):
             )  # fmt: skip
 
 
-def _make_weight_packer(parts: int, name: str) -> Any:
+def _make_weight_packer(name: str) -> Any:
     stamp = jit.source_stamp()
 
     def pack_amx_weights(params, x, w, bias, out, scratch, task):
         """Task = one block of outputs of one group: out[group][steps of channels][block][tap][step]; report at `x`."""
         stamp  # noqa: B018 - a closure cell in the cache key
         outputs, channels, taps = load_i64(params, P_OUTPUTS), load_i64(params, P_CHANNELS), load_i64(params, P_TAPS)
-        blocks, at_once = load_i64(params, P_BLOCKS), load_i64(params, P_STEPS)
+        blocks, at_once, parts = load_i64(params, P_BLOCKS), load_i64(params, P_STEPS), load_i64(params, P_PARTS)
         group, block = task // blocks, task % blocks
         all_steps, row_step, first = (channels + STEP_TERMS - 1) // STEP_TERMS, channels * taps, block * BLOCK
         source = w + (group * outputs + first) * row_step * 4
@@ -219,13 +244,13 @@ def _make_weight_packer(parts: int, name: str) -> Any:
                     at = source + (channel * taps + tap) * 4
                     stage_weights(scratch, at, min(BLOCK, outputs - first), count, taps, row_step)
                     to = target + (tap * steps + step) * parts * STEP_BYTES
-                    split_lines(parts, scratch, STEP_TERMS, to, scratch + _STAGED)
+                    split_step(parts, scratch, STEP_TERMS, to, scratch + _STAGED)
         write_extent(scratch + _STAGED, x + task * REPORT_BYTES)
 
     return jit.callback(pack_amx_weights, name, KERNEL_ARGUMENTS)
 
 
 @cache
-def weight_packer(parts: int) -> Any:
+def weight_packer() -> Any:
     """The kernel that splits weights and packs them in blocks of 32 outputs."""
-    return _make_weight_packer(parts, f"pack_amx_weights_f32_{parts}part")
+    return _make_weight_packer("pack_amx_weights_f32")

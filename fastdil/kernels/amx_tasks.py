@@ -23,6 +23,7 @@ from fastdil.kernels.gemm_tasks import (
     R_W_LO,
     ROW_TABLE,
     RUNS,
+    SPLIT,
     STATE_FIELDS,
     SUMS,
     TAP_TABLE,
@@ -54,9 +55,9 @@ def channel_steps(channels: int, taps: int, parts: int) -> int:
 
 
 @helper
-def cut_terms(parts, params, region, state):
+def cut_terms(params, region, state):
     """How many taps and channels of a region make one block."""
-    group_in, kernel_taps = load_i64(params, GROUP_IN), load_i64(params, KERNEL_TAPS)
+    parts, group_in, kernel_taps = load_i64(params, PARTS), load_i64(params, GROUP_IN), load_i64(params, KERNEL_TAPS)
     steps = (group_in + STEP_TERMS - 1) // STEP_TERMS
     most = max(BLOCK_STEPS // parts // kernel_taps, 1)
     blocks = (steps + most - 1) // most
@@ -72,9 +73,9 @@ def cut_terms(parts, params, region, state):
     store_i64(state, MERGE_BLOCKS, PLAIN_CHAINS if line_blocks * blocks > PLAIN_CHAINS else 0)
 
 
-def scratch_layout(params: np.ndarray, parts: int, vector_bytes: int) -> int:
+def scratch_layout(params: np.ndarray, vector_bytes: int) -> int:
     """Write the byte offsets of the scratch memory's parts into `params`; returns its size per worker."""
-    lanes, taps = lanes_of("f32", vector_bytes), int(params[KERNEL_TAPS])
+    lanes, taps, parts = lanes_of("f32", vector_bytes), int(params[KERNEL_TAPS]), int(params[PARTS])
     pixels = -(-int(params[BLOCK_PIXELS]) // BLOCK) * BLOCK
     strips, steps = pixels // BLOCK, channel_steps(int(params[GROUP_IN]), taps, parts)
     block_taps = min(taps, BLOCK_STEPS // parts // steps)
@@ -86,7 +87,7 @@ def scratch_layout(params: np.ndarray, parts: int, vector_bytes: int) -> int:
         (
             (None, STATE_FIELDS * 8),
             (PANEL, most_taps * STEP_TERMS * pixels * 4),
-            (PARTS, most_taps * steps * parts * STEP_BYTES * strips),
+            (SPLIT, most_taps * steps * parts * STEP_BYTES * strips),
             (SUMS, 3 * strips * int(params[CHUNK_BLOCKS]) * SUM_BYTES),
             (TILES, _TILES_BYTES),
             (ROW_TABLE, lines * pixels * 8),

@@ -33,10 +33,11 @@ PLAIN_CHAINS = 12
     ENTRIES,
     TAP_TABLE,
     RUNS,
-    PARTS,
-    TILES,  # byte offsets of the parts of the scratch memory; the last two are for `amx`
-) = range(GEOMETRY, GEOMETRY + 14)
-FIELDS = 14
+    SPLIT,
+    TILES,  # byte offsets of the parts of the scratch memory; the last two for `amx`
+    PARTS,  # into which it splits a number
+) = range(GEOMETRY, GEOMETRY + 15)
+FIELDS = 15
 
 #: One region: first task, first output per axis, outputs per axis, blocks, taps per axis as [lo, hi).
 (
