@@ -239,6 +239,18 @@ def test_products_that_underflow_or_overflow_are_refused(x_scale, w_scale):
         fastdil.conv2d(x * np.float32(x_scale), w * np.float32(w_scale), method="amx", **ARGS)
 
 
+@every_precision
+@pytest.mark.parametrize(("x_scale", "w_scale"), [(2.0**-48, 2.0**-48), (2.0**-100, 2.0**4), (2.0**98, 2.0**17)])
+def test_just_within_what_is_refused_the_bound_holds(x_scale, w_scale, precision):
+    rng = np.random.default_rng(6)
+    x, w = (
+        (rng.uniform(1, 2, shape) * rng.choice([-scale, scale], shape)).astype("f4")
+        for shape, scale in ((X_SHAPE, x_scale), (W_SHAPE, w_scale))
+    )
+    y = fastdil.conv2d(x, w, method="amx", precision=precision, **ARGS)
+    assert_within(y, naive.conv(x, w, **ARGS), limit(precision, x, w, **ARGS))
+
+
 def test_nothing_is_written_where_it_refuses():
     x, w = numbers(7)
     out = np.full((2, 36, 12, 37), 7, "f4")
