@@ -13,6 +13,15 @@ import numpy as np
 
 from fastdil.hardware import machine
 
+#: Weights of `amx`, not measured: no machine with AMX was at hand. What it has in common with `im2col` is rounded from
+#: that method. "product" (of two tiles, 16,384 operations) and "split" (of 16 numbers into one part) are derived from a
+#: prototype on a two-core machine with AMX: one product per number, its innermost loop ran at 3.9 TFLOP/s, whole 3 x 3
+#: layers at 1.5 to 1.8, and at 0.70 to 0.80 with three products per number.
+_AMX = {
+    "call": 6000.0, "task": 1000.0, "store": 7.0, "copy": 1.0, "gather": 5.5, "entry": 11.0, "index": 5.7,
+    "stream": 0.02, "split": 3.0, "product": 8.4, "weight": 2.0,
+}  # fmt: skip
+
 #: Instruction set -> method -> feature -> nanoseconds per unit; `weights_of` picks. Pedigree: ``python -m
 #: benchmarks.calibrate``, random float32 and float64 problems on one and two threads of two cores.
 #: avx512: AMD EPYC (Zen 4), 2026-11-24, 200 problems. Predictions are off by 1.25 to 1.28 times (median); choices are
@@ -40,6 +49,7 @@ NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {
             "call": 60000.0, "task": 5000.0, "line": 30.0, "run": 10.0, "forward": 1.0, "fma": 0.4, "backward": 1.0,
             "store": 5.0, "stream": 0.01, "byte": 0.05, "weight": 4.0,
         },
+        "amx": _AMX,
     },
     "avx2": {
         "reference": {"call": 99400.0, "product": 7.51, "weight": 0.0},
@@ -59,6 +69,7 @@ NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {
             "call": 112000.0, "task": 818.0, "line": 73.9, "run": 22.5, "forward": 0.0, "fma": 0.26,
             "backward": 2.75, "store": 7.21, "stream": 0.148, "byte": 0.147, "weight": 4.5,
         },
+        "amx": _AMX,  # with the emulated unit only
     },
 }  # fmt: skip
 

@@ -94,6 +94,6 @@ def explain_problem(
         refusals,
         estimates,
         is_forced=method != "auto",
-        peaks=dict.fromkeys(ALGORITHMS, peak),
+        peaks={**dict.fromkeys(ALGORITHMS, peak), "amx": None},  # multiply-adds are not what bounds tiles
         caveats=wary if len(estimates) > 1 else {},
     )

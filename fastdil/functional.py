@@ -292,7 +292,7 @@ def explain(
     >>> import fastdil
     >>> why = fastdil.explain((1, 64, 16384), (128, 64, 2), dtype="int16", dilation=512)
     >>> [row.name for row in why.candidates if row.verdict == "refused"]
-    ['fft', 'winograd']
+    ['fft', 'winograd', 'amx']
     """
     problem = Problem.create(
         x_shape,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 import platform
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from fastdil.errors import bad_value
 
 #: Instruction set -> bytes in a vector register. "generic" is the 16 bytes that every 64-bit machine has.
 VECTOR_BYTES = {"avx512": 64, "avx2": 32, "generic": 16}
+#: What ``FASTDIL_ISA`` may be: the last of them that is used. AMX comes on top of AVX-512.
+_CAPS = ("amx", *VECTOR_BYTES)
 _DEFAULT_CACHES = (32 << 10, 1 << 20, 8 << 20)
 
 
@@ -26,6 +30,9 @@ class Machine:
     ----------
     isa : str
         ``"avx512"``, ``"avx2"`` or ``"generic"``; capped by the environment variable ``FASTDIL_ISA``.
+    amx : str
+        ``"native"`` where the CPU has AMX tiles for bfloat16 and ``FASTDIL_ISA`` does not leave them out, else ``""``;
+        ``"emulated"`` in tests.
     cores : int
         Cores granted to this process: CPU affinity, cgroup quota and ``FASTDIL_NUM_THREADS`` are honoured.
     l1, l2, l3 : int
@@ -40,6 +47,7 @@ class Machine:
     l2: int
     l3: int
     cpu: str
+    amx: str = ""
     peak_gflops: dict[str, float] | None = field(default=None, compare=False)
 
     @property
@@ -54,7 +62,7 @@ class Machine:
         return "\n".join(
             (
                 f"CPU          {self.cpu}",
-                f"ISA          {self.isa} ({8 * self.vector_bytes}-bit vectors)",
+                f"ISA          {self.isa} ({8 * self.vector_bytes}-bit vectors){', AMX tiles' if self.amx else ''}",
                 f"cores        {self.cores}",
                 f"caches       L1 {self.l1 >> 10} KiB, L2 {self.l2 >> 10} KiB, L3 {self.l3 >> 20} MiB",
                 f"peak         {peak}",
@@ -78,7 +86,7 @@ def machine() -> Machine:
     global _machine
     if _machine is None:
         l1, l2, l3 = _caches()
-        _machine = Machine(isa=_isa(), cores=_cores(), l1=l1, l2=l2, l3=l3, cpu=_cpu_name())
+        _machine = Machine(isa=_isa(), cores=_cores(), l1=l1, l2=l2, l3=l3, cpu=_cpu_name(), amx=_amx())
     return _machine
 
 
@@ -98,15 +106,50 @@ def positive_from_environment(name: str) -> int | None:
     return int(text)
 
 
+def _cap() -> str:
+    cap = os.environ.get("FASTDIL_ISA", "")
+    if cap and cap not in _CAPS:
+        raise bad_value("FASTDIL_ISA", cap, "one of " + ", ".join(map(repr, _CAPS)) + " in this environment variable")
+    return cap or _CAPS[0]
+
+
 def _isa() -> str:
     order = list(VECTOR_BYTES)
-    best = _native_isa()
-    cap = os.environ.get("FASTDIL_ISA", "")
-    if not cap:
-        return best
-    if cap not in order:
-        raise bad_value("FASTDIL_ISA", cap, "one of " + ", ".join(map(repr, order)) + " in this environment variable")
-    return order[max(order.index(cap), order.index(best))]
+    cap, best = _cap(), _native_isa()
+    return best if cap not in order else order[max(order.index(cap), order.index(best))]
+
+
+def _amx() -> str:
+    return "native" if _cap() == "amx" and _cpu_has_amx() and _compiler_may_use_amx() else ""
+
+
+def _cpu_has_amx() -> bool:
+    """Whether the CPU and the system's kernel know the tiles and their products of bfloat16."""
+    return {"amx_tile", "amx_bf16"} <= set(_cpuinfo("flags").split())
+
+
+def _compiler_may_use_amx() -> bool:
+    """False where Numba is told to compile for another CPU: it would end the process at an AMX instruction."""
+    chosen = [os.environ.get(f"NUMBA_CPU_{name}") for name in ("NAME", "FEATURES")]
+    return chosen == [None, None] or "+amx-bf16" in (chosen[1] or "")
+
+
+#: Linux's system call arch_prctl on x86-64, its request for the right to use a state component, and the tiles' number.
+_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XFEATURE_XTILEDATA = 158, 0x1023, 18
+
+
+@lru_cache(maxsize=1)
+def amx_refusal() -> str | None:
+    """Ask the system, once per process, for the right to use AMX tiles; None, or why it does not grant it.
+
+    Only for machines that have them. Without this right the first tile instruction ends the process.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.syscall.restype = ctypes.c_long
+    numbers = (_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XFEATURE_XTILEDATA)
+    if libc.syscall(*map(ctypes.c_long, numbers)) == 0:
+        return None
+    return f"the system does not let this process use AMX tiles ({os.strerror(ctypes.get_errno())})"
 
 
 def _native_isa() -> str:
@@ -156,10 +199,16 @@ def _caches(root: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> tuple[in
 
 
 def _cpu_name() -> str:
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def _cpuinfo(field: str) -> str:
+    """What Linux says of the first CPU under this name; empty elsewhere."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+            name, _, value = line.partition(":")
+            if name.strip() == field:
+                return value.strip()
     except OSError:
         pass
-    return platform.processor() or platform.machine()
+    return ""

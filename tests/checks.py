@@ -13,27 +13,33 @@ import numpy as np
 import pytest
 
 import fastdil
+from fastdil import hardware
 
 #: Methods that take some kernels only; tests that force them go through `forced`.
-NARROW = ("winograd",)
+NARROW = ("winograd", "amx")
 #: Kernels that `winograd` takes: taps along height and width.
 WINOGRAD_KERNELS = ((3, 3), (1, 3), (3, 1))
 
 EVERY_METHOD = fastdil.methods()
+#: Those that this machine can run on some problem; `test_amx.py` emulates what it cannot.
+ABLE = tuple(name for name in EVERY_METHOD if name != "amx" or hardware._amx())
 METHODS = tuple(name for name in EVERY_METHOD if name not in NARROW)
 
 #: Methods that compute by transforms: exact and local only up to rounding, so they take finite floats only.
 TRANSFORMS = ("fft",)
 PLAIN = tuple(name for name in METHODS if name not in TRANSFORMS)
 #: Methods whose sums of small integers are rounded.
-ROUNDING = (*TRANSFORMS, *NARROW)
+ROUNDING = (*TRANSFORMS, "winograd")
 
 TESTS = Path(__file__).resolve().parent
 
 
 def may_refuse(method: str, dtype, stride, problem=None) -> bool:
-    """True where the contract lets `method` refuse a valid problem with finite data; `winograd` needs the problem."""
-    if method in NARROW:
+    """True where the contract lets `method` refuse a valid problem with finite data; the `NARROW` need the problem."""
+    if method == "amx":
+        is_single = np.dtype(dtype) in (np.float32, np.float16)
+        return not is_single or problem.group_in < 16 or not fastdil.machine().amx
+    if method == "winograd":
         pairs = zip(problem.kernel, problem.out_size, problem.dilation, strict=True)
         is_paired = problem.kernel[1:] in WINOGRAD_KERNELS and all(k == 1 or n >= 2 * d for k, n, d in [*pairs][1:])
         return np.dtype(dtype).kind not in "f" or np.max(stride) > 1 or not is_paired

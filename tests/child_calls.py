@@ -17,7 +17,7 @@ import numpy as np
 
 import fastdil
 
-METHODS = tuple(name for name in fastdil.methods() if name != "winograd")  # it takes some kernels only
+METHODS = tuple(name for name in fastdil.methods() if name not in ("winograd", "amx"))  # not for every problem or CPU
 
 
 @functools.cache

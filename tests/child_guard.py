@@ -26,6 +26,7 @@ from fastdil import hardware
 # Vectors that the processor lacks are split by the compiler, so each width can be asked for everywhere.
 if "FASTDIL_ISA" in os.environ:
     hardware._native_isa = lambda: "avx512"
+    hardware._amx = lambda: "emulated"
 
 PAGE = mmap.PAGESIZE
 PROT_NONE = 0
@@ -54,6 +55,7 @@ class Guarded:
 
 LISTS = {
     "pairs": grid.PAIRS,
+    "blocks": grid.BLOCKS,
     "sample": (*grid.SAMPLE, *(case for case in grid.CASES if case.group in ("width", "large"))),
     "tails": grid.TAILS,
     # One or two outputs per group have a register tile for each width: too many to compile for every element kind.

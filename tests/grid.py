@@ -387,8 +387,34 @@ def _pairs():
     yield Case("pair", (1, 70, 4, 5, 9), (9, 70, 2, 3, 3), padding=((1, 0), (-1, 2), (1, 1)))
 
 
+def _blocks():
+    """Many channels: outputs, pixels and terms below, at and above tiles of 16 and blocks of 32, whole and ragged."""
+    sizes = (16, 1, 1), (17, 15, 15), (21, 16, 16), (31, 17, 31), (32, 32, 32), (33, 33, 33), (48, 48, 63), (65, 65, 70)
+    for c, o, n in sizes:
+        yield Case("block", (1, c, n + 4), (o, c, 3), padding=0, dilation=2)
+        yield Case("block", (2, c, 3, n), (o, c, 1, 1))
+    for s in (2, (1, 3), (2, 1)):
+        yield Case("block", (1, 18, 9, 21), (33, 18, 3, 3), stride=s, padding=2, dilation=2)
+    for d in (4, 8, 11):  # bands of outputs that see one, two or three taps of an axis
+        yield Case("block", (2, 33, 11, 17), (20, 33, 3, 3), padding=d, dilation=d)
+    for mode in MODES:
+        yield Case("block", (1, 16, 6, 19), (17, 16, 3, 2), padding=((3, 1), (0, 14)), dilation=3, padding_mode=mode)
+    yield Case("block", (1, 34, 5, 20), (40, 17, 3, 3), padding="same", groups=2)
+    yield Case("block", (2, 48, 70), (3, 16, 4), padding="causal", dilation=16, groups=3)
+    yield Case("block", (1, 17, 9, 30), (18, 17, 3, 3), padding=((-1, 4), (5, -3)), dilation=2)
+    yield Case("block", (1, 16, 4, 5, 6), (17, 16, 2, 3, 3), padding=2, dilation=(1, 2, 2))
+    yield Case("block", (1, 40, 3, 4, 9), (5, 40, 3, 1, 2), stride=(1, 2, 1), padding=((1, 0), (0, 0), (2, 2)))
+    yield Case("block", (1, 1000, 20), (33, 1000, 3), padding=1)  # reductions of many blocks
+    yield Case("block", (1, 16, 150), (5, 16, 100))
+    yield Case("block", (1, 96, 5, 7), (290, 96, 3, 3), padding=1)  # several chunks of outputs
+    yield Case("block", (3, 70, 12, 12), (36, 70, 5, 5), padding=2)
+
+
 #: For `winograd`, under every instruction set.
 PAIRS = tuple(_pairs())
+
+#: For `amx`.
+BLOCKS = tuple(_blocks())
 
 #: Where tiles, rows and bands of taps end: for runs under every instruction set and element kind.
 TAILS = tuple(_tails())

@@ -14,7 +14,7 @@ import grid
 import naive
 import numpy as np
 import pytest
-from checks import EVERY_METHOD, ROUNDING, assert_form, assert_within, forced
+from checks import ABLE, ROUNDING, assert_form, assert_within, forced
 
 CORPUS = Path(__file__).resolve().parents[2] / "shared" / "corpus" / "benchdnn_dilated.txt"
 #: Nominal multiply-accumulates above which channels and batch shrink; geometry and grouping stay.
@@ -159,7 +159,7 @@ def prepared(case, dtype):
 
 
 @needs_corpus
-@pytest.mark.parametrize("method", EVERY_METHOD)
+@pytest.mark.parametrize("method", ABLE)
 @pytest.mark.parametrize("case", dict.fromkeys(shrink(read_case(*line)) for line in LINES), ids=str)
 def test_corpus(case, method):
     x, w, bias, truth, limit = prepared(case, "float32")

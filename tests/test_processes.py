@@ -82,7 +82,8 @@ def test_narrower_vectors(isa):
 
 
 @pytest.mark.parametrize(
-    ("method", "cases"), [*itertools.product(("direct", "im2col", "fft"), ("tails", "few")), ("winograd", "pairs")]
+    ("method", "cases"),
+    [*itertools.product(("direct", "im2col", "fft"), ("tails", "few")), ("winograd", "pairs")],
 )
 @pytest.mark.parametrize("isa", ["avx512", "avx2", "generic"])
 def test_every_instruction_set_and_element_kind(isa, method, cases):

@@ -6,6 +6,7 @@ resort comes first, because it is the specification of the others.
 
 from __future__ import annotations
 
+from fastdil.algorithms.amx import Amx
 from fastdil.algorithms.base import Algorithm
 from fastdil.algorithms.direct import Direct
 from fastdil.algorithms.fft import Fft
@@ -15,7 +16,7 @@ from fastdil.algorithms.winograd import Winograd
 
 #: Every algorithm, in registry order.
 ALGORITHMS: dict[str, Algorithm] = {
-    algorithm.name: algorithm for algorithm in (Reference(), Direct(), Im2col(), Fft(), Winograd())
+    algorithm.name: algorithm for algorithm in (Reference(), Direct(), Im2col(), Fft(), Winograd(), Amx())
 }
 
 
@@ -25,6 +26,6 @@ def methods() -> tuple[str, ...]:
     Examples
     --------
     >>> methods()
-    ('reference', 'direct', 'im2col', 'fft', 'winograd')
+    ('reference', 'direct', 'im2col', 'fft', 'winograd', 'amx')
     """
     return tuple(ALGORITHMS)

@@ -6,6 +6,8 @@ multiplied; each region is cut into blocks of pixels, and each block is one task
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from fastdil import costmodel
@@ -44,11 +46,11 @@ class Im2col:
         return None
 
     def features(self, problem: Problem, threads: int) -> dict[str, float]:
-        layout = _Layout(problem, _cut(problem, finite=True), threads)
+        layout = Layout(problem, _cut(problem, finite=True), threads)
         return layout.features(min(threads, layout.tasks))
 
     def estimate(self, problem: Problem, threads: int) -> Estimate:
-        layout = _Layout(problem, _cut(problem, finite=True), threads)
+        layout = Layout(problem, _cut(problem, finite=True), threads)
         return Estimate(
             costmodel.predict(self.name, layout.features(min(threads, layout.tasks))),
             layout.scratch_bytes * min(threads, layout.tasks),
@@ -62,28 +64,32 @@ class Im2col:
         return Weights(pack_weights(problem, w, rows, taps_first=True, part=part), all_finite(w))
 
     def bind(self, problem: Problem, x_strides: tuple[int, ...], finite: bool, threads: int) -> Call:
-        layout = _Layout(problem, _cut(problem, finite), threads)
-        params = layout.params.copy()
-        params[STRIDES] = real_strides(problem, x_strides)
-        params[ACTIVATE] = activation_address(problem)
-        unit = problem.unit
-        kernel = gemm_kernel(element_kind(problem), machine().vector_bytes, unit)
+        layout = Layout(problem, _cut(problem, finite), threads)
+        params = layout.bound(x_strides)
+        kernel = gemm_kernel(element_kind(problem), machine().vector_bytes, problem.unit)
         address, skip = kernel.address, crop_bytes(problem, x_strides)
         return kernel_call(address, params, skip, layout.tasks, layout.scratch_bytes, threads)
 
 
 def _cut(problem: Problem, finite: bool) -> list[regions.Region]:
-    if not finite or problem.padding_mode != "zeros":
-        return [regions.Region(tuple(regions.whole(problem, axis)[0] for axis in range(3)))]
     weights, rows = costmodel.weights_of("im2col"), problem.group_out * problem.unit
 
     def cost(region: regions.Region) -> float:
-        copies, gathers = _packed_vectors(problem, region)
+        copies, gathers = packed_vectors(problem, region)
         vectors = (copies + gathers) * problem.group_in
         packing = weights["copy"] * copies + weights["gather"] * gathers
         return weights["fma"] * vectors * rows + packing * problem.group_in + weights["task"]
 
-    return regions.cut(problem, cost, _tap_step(problem))
+    return cut_outputs(problem, finite, cost, _tap_step(problem))
+
+
+def cut_outputs(
+    problem: Problem, finite: bool, cost: Callable[[regions.Region], float], tap_step: int = 1
+) -> list[regions.Region]:
+    """The cheapest regions, or all outputs in one where padding, or weights that are not `finite`, must be computed."""
+    if not finite or problem.padding_mode != "zeros":
+        return [regions.Region(tuple(regions.whole(problem, axis)[0] for axis in range(3)))]
+    return regions.cut(problem, cost, tap_step)
 
 
 def _tap_step(problem: Problem) -> int:
@@ -100,7 +106,7 @@ def _tap_step(problem: Problem) -> int:
     return tasks.CHAIN_TERMS // tasks.part_size(problem.group_in)
 
 
-def _packed_vectors(problem: Problem, region: regions.Region) -> tuple[float, float]:
+def packed_vectors(problem: Problem, region: regions.Region) -> tuple[float, float]:
     """Vectors of one channel that are copied and gathered for a region, all taps together."""
     lanes = lanes_of(element_kind(problem), machine().vector_bytes)
     first, last = region.bands[2].outputs
@@ -111,18 +117,17 @@ def _packed_vectors(problem: Problem, region: regions.Region) -> tuple[float, fl
     return vectors * (1 - gathered), vectors * gathered
 
 
-class _Layout:
+class Layout:
     """How one problem is cut into tasks, and the parameters that tell the kernel so."""
 
     def __init__(self, problem: Problem, plan: list[regions.Region], threads: int):
         self.problem, self.plan = problem, plan
         self.kind, self.vector_bytes = element_kind(problem), machine().vector_bytes
         self.unit = problem.unit
-        rows, width = tile_shape(self.vector_bytes)
-        self.strip_pixels = width * lanes_of(self.kind, self.vector_bytes) // self.unit
-        self.group_blocks = block_tail(problem, rows)
-        self.chunk_blocks = min(self.group_blocks, max(_MOST_ROWS // rows, 1))
-        self.block_pixels = self._block_pixels(rows, threads)
+        self.rows, self.strip_pixels = self._tile()
+        self.group_blocks = block_tail(problem, self.rows)
+        self.chunk_blocks = min(self.group_blocks, max(_MOST_ROWS // self.rows, 1))
+        self.block_pixels = self._block_pixels(threads)
         self.tasks = self._count(self.block_pixels)
         while self.tasks < threads and self.chunk_blocks > 4:
             self.chunk_blocks = -(-self.chunk_blocks // 2)
@@ -133,32 +138,64 @@ class _Layout:
         self.params[tasks.GROUP_BLOCKS] = self.group_blocks
         self.params[tasks.BLOCK_PIXELS] = self.block_pixels
         self.params[tasks.KERNEL_TAPS] = problem.taps
-        self.scratch_bytes = tasks.scratch_layout(self.params, self.kind, self.vector_bytes)
+        self.scratch_bytes = self._lay_out_scratch()
         self._write_regions()
+
+    def bound(self, x_strides: tuple[int, ...]) -> np.ndarray:
+        """The parameters for an input with these strides."""
+        params = self.params.copy()
+        params[STRIDES] = real_strides(self.problem, x_strides)
+        params[ACTIVATE] = activation_address(self.problem)
+        return params
 
     def features(self, threads: int) -> dict[str, float]:
         """Amounts of work per thread."""
+        amounts = self.amounts(threads)
+        vectors = (amounts["copy"] + amounts["gather"]) / self.chunks * self.group_blocks * self.rows
+        return {**amounts, "fma": costmodel.INTEGER_FACTOR.get(self.kind, 1.0) * vectors}
+
+    def amounts(self, threads: int) -> dict[str, float]:
+        """Amounts of work per thread but for the products."""
         problem = self.problem
-        rows, _ = tile_shape(self.vector_bytes)
         lanes = lanes_of(self.kind, self.vector_bytes)
         planes = problem.batch * problem.groups / threads
-        chunks = -(-self.group_blocks // self.chunk_blocks)
-        packed = [_packed_vectors(problem, region) for region in self.plan]
-        copies, gathers = (sum(column) * problem.group_in * planes * chunks for column in zip(*packed, strict=True))
-        factor = costmodel.INTEGER_FACTOR.get(self.kind, 1.0)
-        weights = self.group_blocks * rows * problem.group_in * int(self.kind[1:]) // 8
+        packed = [packed_vectors(problem, region) for region in self.plan]
+        copies, gathers = (
+            sum(column) * problem.group_in * planes * self.chunks for column in zip(*packed, strict=True)
+        )
         blocks = sum(-(-region.pixels // self.block_pixels) * region.taps for region in self.plan)
         return {
             "call": 1,
             "task": self.tasks / threads,
             "store": sum(region.pixels for region in self.plan) * problem.group_out * self.unit * planes / lanes,
-            "fma": factor * (copies + gathers) / chunks * self.group_blocks * rows,
             "copy": copies,
             "gather": gathers,
-            "entry": sum(map(sum, packed)) * planes * chunks,
+            "entry": sum(map(sum, packed)) * planes * self.chunks,
             "index": self._indices() / threads,
-            "stream": weights * blocks * planes,
+            "stream": self._tap_bytes() * blocks * planes,
         }
+
+    @property
+    def chunks(self) -> int:
+        """Tasks that share the same pixels."""
+        return -(-self.group_blocks // self.chunk_blocks)
+
+    def _tile(self) -> tuple[int, int]:
+        """Real output rows of a tile, and pixels."""
+        rows, width = tile_shape(self.vector_bytes)
+        return rows, width * lanes_of(self.kind, self.vector_bytes) // self.unit
+
+    def _pixel_bytes(self) -> int:
+        """What the panel and the sums of one pixel take."""
+        size = int(self.kind[1:]) // 8
+        return (tasks.BLOCK_TERMS + self.chunk_blocks * self.rows) * size * self.unit
+
+    def _tap_bytes(self) -> int:
+        """Packed weights of one tap and group."""
+        return self.group_blocks * self.rows * self.problem.group_in * int(self.kind[1:]) // 8
+
+    def _lay_out_scratch(self) -> int:
+        return tasks.scratch_layout(self.params, self.kind, self.vector_bytes)
 
     def _indices(self) -> float:
         """Places of samples that are worked out one by one, not a vector at a time."""
@@ -172,14 +209,12 @@ class _Layout:
 
     def _count(self, block_pixels: int) -> int:
         blocks = sum(-(-region.pixels // block_pixels) for region in self.plan)
-        chunks = -(-self.group_blocks // self.chunk_blocks)
-        return self.problem.batch * self.problem.groups * chunks * blocks
+        return self.problem.batch * self.problem.groups * self.chunks * blocks
 
-    def _block_pixels(self, rows: int, threads: int) -> int:
+    def _block_pixels(self, threads: int) -> int:
         """Pixels per task: panel and sums share half of L2, and the tasks suffice for all threads."""
-        size, strip = int(self.kind[1:]) // 8, self.strip_pixels
-        pixel_bytes = (tasks.BLOCK_TERMS + self.chunk_blocks * rows) * size * self.unit
-        most = max(min(machine().l2 // 2 // pixel_bytes, 32 * strip) // strip, 1) * strip
+        strip = self.strip_pixels
+        most = max(min(machine().l2 // 2 // self._pixel_bytes(), 32 * strip) // strip, 1) * strip
         largest = max(region.pixels for region in self.plan)
         most = min(most, -(-largest // strip) * strip)
         if threads == 1:
@@ -193,7 +228,6 @@ class _Layout:
         return most
 
     def _write_regions(self) -> None:
-        chunks = -(-self.group_blocks // self.chunk_blocks)
         first = 0
         for index, region in enumerate(self.plan):
             outputs, taps = zip(*region.bands, strict=True)
@@ -206,4 +240,4 @@ class _Layout:
                 blocks,
                 *(end for pair in taps for end in pair),
             ]
-            first += blocks * chunks * self.problem.batch * self.problem.groups
+            first += blocks * self.chunks * self.problem.batch * self.problem.groups

@@ -12,7 +12,7 @@ from fastdil.cli.terminal import CliError, kibibytes
 
 #: Environment variables that fastdil honours, and what each does.
 VARIABLES = {
-    "FASTDIL_ISA": "widest vectors to use: avx512, avx2 or generic",
+    "FASTDIL_ISA": "most to use of the CPU: amx, avx512, avx2 or generic",
     "FASTDIL_NUM_THREADS": "most threads of a call that names none",
     "FASTDIL_WORKSPACE_MIB": "most scratch memory of a call, in MiB (64)",
     "NUMBA_CACHE_DIR": "where compiled kernels are kept",

@@ -20,7 +20,8 @@ import numpy as np
 from fastdil import jit
 from fastdil.jit import helper
 from fastdil.kernels.driver import KERNEL_ARGUMENTS
-from fastdil.kernels.gemm_samples import classify_block, fill_tables, pack_panel
+from fastdil.kernels.gemm_samples import classify_block, fill_tables, fill_tap_table, pack_panel
+from fastdil.kernels.gemm_sums import STORE_STRIPS, fill_runs, merge_sums, plan_sums, store_sums
 from fastdil.kernels.gemm_tasks import (
     CHAIN_TAPS,
     CHANNELS_AT_ONCE,
@@ -32,21 +33,11 @@ from fastdil.kernels.gemm_tasks import (
     LAST_BLOCK,
     LINES,
     LINES_AT_ONCE,
-    MERGE_BLOCKS,
     PANEL,
     PART,
     PIXELS,
-    R_D,
-    R_D_LO,
-    R_DEPTH,
-    R_H,
-    R_H_HI,
-    R_H_LO,
-    R_HEIGHT,
-    R_W,
     R_W_HI,
     R_W_LO,
-    R_WIDTH,
     RUNS,
     SAMPLE,
     STRIPS,
@@ -57,53 +48,9 @@ from fastdil.kernels.gemm_tasks import (
     open_block,
     region_of,
 )
-from fastdil.kernels.geometry import GROUP_IN, GROUP_OUT, GROUPS, KH, KW, OH, OUT_PIXELS, OW, XC, XN, lanes_of
-from fastdil.kernels.intrinsics import load_i64, store_i64
-from fastdil.kernels.store import neighbouring_strips, store_strips, store_tile
+from fastdil.kernels.geometry import GROUP_IN, XC, XN, lanes_of
+from fastdil.kernels.intrinsics import load_i64
 from fastdil.kernels.tiles import gemm_tile, tile_shape
-from fastdil.kernels.totals import merge_tile, settle_tile
-
-#: Strips whose rows are stored together. Alone, a strip's row shares its first and last cache line with other strips',
-#: which must come from memory twice where rows of the result are a power of two apart and push each other out.
-STORE_STRIPS = 4
-
-
-@helper
-def fill_tap_table(params, region, target, row, rows, tap, taps):
-    """The numbers of the taps of this block."""
-    heights = load_i64(region, R_H_HI) - load_i64(region, R_H_LO)
-    for index in range(rows):
-        depth = load_i64(region, R_D_LO) + (row + index) // heights
-        height = load_i64(region, R_H_LO) + (row + index) % heights
-        line = (depth * load_i64(params, KH) + height) * load_i64(params, KW)
-        for inner in range(taps):
-            store_i64(target, index * taps + inner, line + tap + inner)
-
-
-@helper
-def fill_runs(params, region, target, first_pixel, pixels, strip_pixels):
-    """Per strip: how many runs of neighbouring outputs, and each run's first pixel, length and place in a channel."""
-    height, width = load_i64(region, R_HEIGHT), load_i64(region, R_WIDTH)
-    out_width, out_height = load_i64(params, OW), load_i64(params, OH)
-    # Rows that follow each other without a gap are one run.
-    whole = width == out_width and (height == out_height or load_i64(region, R_DEPTH) == 1)
-    record = 1 + 3 * strip_pixels
-    for strip in range((pixels + strip_pixels - 1) // strip_pixels):
-        at = target + strip * record * 8
-        end = min((strip + 1) * strip_pixels, pixels)
-        done, runs = strip * strip_pixels, 0
-        while done < end:
-            pixel = first_pixel + done
-            line, column = pixel // width, pixel % width
-            depth = load_i64(region, R_D) + line // height
-            row = load_i64(region, R_H) + line % height
-            count = end - done if whole else min(width - column, end - done)
-            store_i64(at, 1 + runs * 3, done - strip * strip_pixels)
-            store_i64(at, 2 + runs * 3, count)
-            store_i64(at, 3 + runs * 3, (depth * out_height + row) * out_width + load_i64(region, R_W) + column)
-            runs += 1
-            done += count
-        store_i64(at, 0, runs)
 
 
 @helper
@@ -141,22 +88,14 @@ def multiply_block(
     `done` blocks of the reduction came before.
     """
     line = width * lanes * size
-    record = (1 + 3 * (width * lanes // unit)) * 8
+    tile_bytes = rows * line
     panel, sums = scratch + load_i64(params, PANEL), scratch + load_i64(params, SUMS)
-    tap_table, runs = scratch + load_i64(params, TAP_TABLE), scratch + load_i64(params, RUNS)
+    tap_table = scratch + load_i64(params, TAP_TABLE)
     first_block, last_block = load_i64(state, FIRST_BLOCK), load_i64(state, LAST_BLOCK)
     blocks, strips, vectors = last_block - first_block, load_i64(state, STRIPS), load_i64(state, VECTORS)
-    group_out, pixel_bytes = load_i64(params, GROUP_OUT), load_i64(params, OUT_PIXELS) * unit * size
-    group = load_i64(state, GROUP)
-    sample_channel = load_i64(state, SAMPLE) * load_i64(params, GROUPS) * group_out
     parts = (channels + load_i64(state, PART) - 1) // load_i64(state, PART)
     tap_groups = (taps + load_i64(state, CHAIN_TAPS) - 1) // load_i64(state, CHAIN_TAPS)
-    # In a long reduction each tile is followed by its total and by the errors of that.
-    merge_blocks, tile_bytes = load_i64(state, MERGE_BLOCKS), rows * line
-    resume, merges, result, tile_step = done, False, 0, tile_bytes
-    if merge_blocks > 0:
-        resume, merges = done % merge_blocks, is_last or (done + 1) % merge_blocks == 0
-        result, tile_step = tile_bytes, 3 * tile_bytes
+    resume, merges, tile_step, result = plan_sums(state, tile_bytes, done, is_last)
     for first_strip in range(0, strips, STORE_STRIPS):
         last_strip = min(first_strip + STORE_STRIPS, strips)
         for strip in range(first_strip, last_strip):
@@ -168,29 +107,12 @@ def multiply_block(
                     tap_groups, channels, parts, panel + strip * taps * channels * line, tile, resume,
                 )  # fmt: skip
                 if merges:
-                    total = tile + tile_bytes
-                    merge_tile(kind, lanes, tile, total, total + tile_bytes, rows * used, done // merge_blocks)
-                    if is_last:
-                        settle_tile(kind, lanes, total, total + tile_bytes, rows * used)
-        if not is_last:
-            continue
-        whole = neighbouring_strips(runs, record, first_strip, last_strip, width * lanes) if unit == 1 else 0
-        for block in range(blocks):
-            first = (first_block + block) * (rows // unit)
-            channel = group * group_out + first
-            target, outputs = out + (sample_channel + channel) * pixel_bytes, min(rows // unit, group_out - first)
-            if whole > 0:
-                store_strips(
-                    kind, lanes, width, size, params, sums + (first_strip * blocks + block) * tile_step + result,
-                    blocks * tile_step, whole, outputs, channel, bias,
-                    target + load_i64(runs + first_strip * record, 3) * size,
-                )  # fmt: skip
-            for strip in range(first_strip + whole, last_strip):
-                store_tile(
-                    kind, lanes, size, unit, params, sums + (strip * blocks + block) * tile_step + result,
-                    min(width, vectors - strip * width) * lanes * size, outputs, channel, bias, target,
-                    runs + strip * record,
-                )  # fmt: skip
+                    merge_sums(kind, lanes, state, tile, tile_bytes, rows * used, done, is_last)
+        if is_last:
+            store_sums(
+                kind, lanes, rows, width, size, unit, params, state, scratch, first_strip, last_strip, tile_step,
+                result, bias, out,
+            )  # fmt: skip
 
 
 def _make_gemm_kernel(kind: str, size: int, lanes: int, rows: int, width: int, unit: int, name: str) -> Any:

@@ -19,8 +19,8 @@ from fastdil.kernels.gemm_tasks import (
     ROW_TABLE,
     VECTORS,
 )
-from fastdil.kernels.geometry import UNIT, XC
-from fastdil.kernels.intrinsics import load_i64
+from fastdil.kernels.geometry import KH, KW, UNIT, XC
+from fastdil.kernels.intrinsics import load_i64, store_i64
 from fastdil.kernels.pack import fill_columns, fill_constant, row_offset
 
 
@@ -52,6 +52,18 @@ def fill_tables(params, region, scratch, first_pixel, pixels, lanes, row, rows, 
         fill_constant(row_table + (index * lanes + pixels * unit) * 8, lanes - pixels * unit, OUTSIDE)
     for index in range(taps):
         fill_constant(column_table + (index * lanes + pixels * unit) * 8, lanes - pixels * unit, OUTSIDE)
+
+
+@helper
+def fill_tap_table(params, region, target, row, rows, tap, taps):
+    """The numbers of the taps of this block."""
+    heights = load_i64(region, R_H_HI) - load_i64(region, R_H_LO)
+    for index in range(rows):
+        depth = load_i64(region, R_D_LO) + (row + index) // heights
+        height = load_i64(region, R_H_LO) + (row + index) % heights
+        line = (depth * load_i64(params, KH) + height) * load_i64(params, KW)
+        for inner in range(taps):
+            store_i64(target, index * taps + inner, line + tap + inner)
 
 
 @helper

@@ -32,9 +32,12 @@ PLAIN_CHAINS = 12
     COLUMN_TABLE,
     ENTRIES,
     TAP_TABLE,
-    RUNS,  # byte offsets of the parts of the scratch memory
-) = range(GEOMETRY, GEOMETRY + 12)
-FIELDS = 12
+    RUNS,
+    SPLIT,
+    TILES,  # byte offsets of the parts of the scratch memory; the last two for `amx`
+    PARTS,  # into which it splits a number
+) = range(GEOMETRY, GEOMETRY + 15)
+FIELDS = 15
 
 #: One region: first task, first output per axis, outputs per axis, blocks, taps per axis as [lo, hi).
 (
@@ -74,8 +77,8 @@ def region_of(params, task):
 
 
 @helper
-def open_block(params, region, state, task, strip_pixels, lanes, unit):
-    """Decode a task: which pixels of which sample, which group, which blocks of output rows; how to cut the terms."""
+def open_task(params, region, state, task, strip_pixels, lanes, unit):
+    """Decode a task: which pixels of which sample, which group, which blocks of output rows, how many lines of taps."""
     blocks, rest = load_i64(region, R_BLOCKS), task - load_i64(region, R_TASK)
     block_pixels, chunk_blocks = load_i64(params, BLOCK_PIXELS), load_i64(params, CHUNK_BLOCKS)
     groups, group_blocks = load_i64(params, GROUPS), load_i64(params, GROUP_BLOCKS)
@@ -92,11 +95,17 @@ def open_block(params, region, state, task, strip_pixels, lanes, unit):
     store_i64(state, SAMPLE, rest // groups)
     store_i64(state, FIRST_BLOCK, first_block)
     store_i64(state, LAST_BLOCK, min(first_block + chunk_blocks, group_blocks))
-
     lines = (load_i64(region, R_D_HI) - load_i64(region, R_D_LO)) * (
         load_i64(region, R_H_HI) - load_i64(region, R_H_LO)
     )
-    width_taps = load_i64(region, R_W_HI) - load_i64(region, R_W_LO)
+    store_i64(state, LINES, lines)
+
+
+@helper
+def open_block(params, region, state, task, strip_pixels, lanes, unit):
+    """Decode a task, and how to cut its terms."""
+    open_task(params, region, state, task, strip_pixels, lanes, unit)
+    lines, width_taps = load_i64(state, LINES), load_i64(region, R_W_HI) - load_i64(region, R_W_LO)
     group_in = load_i64(params, GROUP_IN)
     # A chain runs over a part of the channels of one tap, or over all of them and several taps where they are few.
     parts = (group_in + CHAIN_TERMS - 1) // CHAIN_TERMS
@@ -108,7 +117,6 @@ def open_block(params, region, state, task, strip_pixels, lanes, unit):
     # depend on which of them a region leaves out.
     parts_at_once = min(most_taps // min(kernel_taps, most_taps), parts)
     store_i64(state, PART, part)
-    store_i64(state, LINES, lines)
     store_i64(state, LINES_AT_ONCE, lines_at_once)
     store_i64(state, TAPS_AT_ONCE, taps_at_once)
     store_i64(state, CHANNELS_AT_ONCE, min(part * parts_at_once, group_in))

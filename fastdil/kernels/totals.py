@@ -40,6 +40,27 @@ def two_sum(vectors: Vectors, value, total, errors, is_first=None) -> None:
 
 
 @intrinsic(prefer_literal=True)
+def add_vectors(typingctx, kind, lanes, total, part, count):
+    """``total += part``, `count` vectors."""
+    kind_name, lane_count = literals(kind, lanes)
+
+    def codegen(context, builder, signature, args):
+        total, part, count = args[2:]
+        vectors = Vectors(builder, kind_name, lane_count)
+
+        def body(index, carried):
+            shift = builder.mul(index, constant(lane_count))
+            at = vectors.at(total, shift)
+            vectors.store(vectors.add(vectors.load(at), vectors.load(vectors.at(part, shift))), at)
+            return []
+
+        counted_loop(builder, count, [], body)
+        return context.get_dummy_value()
+
+    return returns(types.void, (kind, lanes, total, part, count)), codegen
+
+
+@intrinsic(prefer_literal=True)
 def merge_tile(typingctx, kind, lanes, part, total, errors, count, resume):
     """Add a tile of `count` vectors to a total, and what that rounds away to `errors`.
 

@@ -23,7 +23,7 @@ from fastdil.kernels.finish import finish_row
 from fastdil.kernels.geometry import ACTIVATE, GROUP_IN, GROUP_OUT, GROUPS, KD, OH, OUT_PIXELS, OW, RELU, lanes_of
 from fastdil.kernels.intrinsics import call_on_row, load_i64
 from fastdil.kernels.tiles import tile_shape
-from fastdil.kernels.totals import merge_tile, settle_tile
+from fastdil.kernels.totals import add_vectors, merge_tile, settle_tile
 from fastdil.kernels.winograd_samples import clear, fill_columns, transform_block
 from fastdil.kernels.winograd_tasks import (
     BLOCK_CHANNELS,
@@ -59,7 +59,6 @@ from fastdil.kernels.winograd_tasks import (
 from fastdil.kernels.winograd_tiles import (
     OUTPUTS,
     SAMPLES,
-    add_vectors,
     combine_frequencies,
     frequency_tile,
     join_runs,

@@ -178,27 +178,6 @@ def frequency_tile(typingctx, kind, lanes, rows, width, weights, panel, pitch, t
 
 
 @intrinsic(prefer_literal=True)
-def add_vectors(typingctx, kind, lanes, total, part, count):
-    """``total += part``, `count` vectors."""
-    kind_name, lane_count = literals(kind, lanes)
-
-    def codegen(context, builder, signature, args):
-        total, part, count = args[2:]
-        vectors = Vectors(builder, kind_name, lane_count)
-
-        def body(index, carried):
-            shift = builder.mul(index, constant(lane_count))
-            at = vectors.at(total, shift)
-            vectors.store(vectors.add(vectors.load(at), vectors.load(vectors.at(part, shift))), at)
-            return []
-
-        counted_loop(builder, count, [], body)
-        return context.get_dummy_value()
-
-    return returns(types.void, (kind, lanes, total, part, count)), codegen
-
-
-@intrinsic(prefer_literal=True)
 def combine_frequencies(typingctx, kind, lanes, heights, widths, source, frequency_step, target, output_step, count):
     """`count` vectors of products at all frequencies to the outputs of their tiles, `output_step` bytes apart.
 

@@ -1,0 +1,203 @@
+"""amx: `im2col`'s blocks and regions, multiplied by the CPU's tile unit in one, two or three parts of bfloat16."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fastdil import costmodel
+from fastdil.addresses import address_of
+from fastdil.algorithms import regions
+from fastdil.algorithms.base import Call, Estimate, Weights
+from fastdil.algorithms.compiled import all_finite, block_tail, crop_bytes
+from fastdil.algorithms.im2col import Im2col, Layout, cut_outputs, packed_vectors
+from fastdil.errors import UntameInputError
+from fastdil.hardware import Machine, amx_refusal, machine
+from fastdil.kernels import amx, amx_tasks, gemm_tasks, tile_unit
+from fastdil.kernels.driver import default_threads, execute, launcher
+from fastdil.problem import Problem
+from fastdil.workspace import ALIGNMENT
+
+#: Precision -> parts that every number is split into.
+_PARTS = {"medium": 1, "high": 2, "highest": 3}
+#: Parts -> error of the products that are computed, in the largest ``|x| |w|``: a part rounds by 2**-8 of the number,
+#: the next one by 2**-16, and products below the last part's digits are left out.
+_LEFT_OUT = {1: 2.0**-7 + 2.0**-16, 2: 3 * 2.0**-16, 3: 2.0**-23}
+#: Fewer channels per group fill less than half of a step.
+_FEWEST_CHANNELS = 16
+
+#: Magnitudes of numbers, and of products, whose parts and partial sums stay far from overflow and from the denormal
+#: numbers, which the unit takes for zeros. A third part may be 2**24 times smaller than its number.
+_LARGEST, _LARGEST_SUM = 2.0**100, 2.0**126
+_SMALLEST, _SMALLEST_PRODUCT = 2.0**-100, 2.0**-96
+
+#: Said at the highest precision.
+_UNMEASURED = "never chosen by itself at precision 'highest', where it has not been timed"
+
+
+class _Packed(NamedTuple):
+    """Weights as the kernel reads them, and their extent."""
+
+    numbers: np.ndarray
+    smallest: float  #: magnitude, of those that are not zero; infinite if all are
+    largest: float
+
+
+class Amx:
+    """Products of bfloat16 parts on the tile unit (`fastdil.kernels.amx`)."""
+
+    name = "amx"
+    needs_tame_input = True
+
+    def supports(self, problem: Problem, machine: Machine) -> str | None:
+        if problem.dtype != np.float32:
+            return f"it computes float32, not {problem.dtype.name}"
+        if problem.group_in < _FEWEST_CHANNELS:
+            return f"it needs {_FEWEST_CHANNELS} input channels per group, to fill its tiles; not {problem.group_in}"
+        if not machine.amx:
+            return "it needs a CPU with AMX tiles for bfloat16, and FASTDIL_ISA and Numba's settings to permit them"
+        return amx_refusal() if machine.amx == "native" else None
+
+    def features(self, problem: Problem, threads: int) -> dict[str, float]:
+        layout = _Layout(problem, _cut(problem), threads)
+        return layout.features(min(threads, layout.tasks))
+
+    def estimate(self, problem: Problem, threads: int) -> Estimate:
+        layout, parts = _Layout(problem, _cut(problem), threads), _PARTS[problem.precision]
+        workers = min(threads, layout.tasks)
+        estimate = Estimate(
+            costmodel.predict(self.name, layout.features(workers)),
+            layout.scratch_bytes * workers,
+            _error_bound(problem, parts),
+            costmodel.preparation(self.name, problem.weights * parts),
+        )
+        if problem.precision != "highest":
+            return estimate
+        # Until its times are known, it is taken to be no faster than the method that it would replace.
+        known = Im2col().estimate(problem, threads)
+        return estimate._replace(
+            seconds=max(estimate.seconds, 1.001 * known.seconds),
+            preparation_seconds=max(estimate.preparation_seconds, known.preparation_seconds),
+            note=_UNMEASURED,
+        )
+
+    def prepare(self, problem: Problem, w: np.ndarray) -> Weights:
+        finite = all_finite(w)
+        return Weights(_pack(problem, w) if finite else None, finite)
+
+    def bind(self, problem: Problem, x_strides: tuple[int, ...], finite: bool, threads: int) -> Call:
+        if not finite:
+            return _refuse_weights
+        layout = _Layout(problem, _cut(problem), threads)
+        params, skip = layout.bound(x_strides), crop_bytes(problem, x_strides)
+        kernel = amx.amx_kernel(machine().amx, machine().vector_bytes)
+        launch = launcher(kernel.address, params, layout.tasks, layout.scratch_bytes, threads)
+
+        def call(x: np.ndarray, weights: Weights, bias: np.ndarray | None, out: np.ndarray) -> None:
+            packed: _Packed = weights.data
+            _refuse_untame("weights", packed.smallest, packed.largest)
+            report = np.empty((layout.tasks, amx.REPORT_BYTES // 4), np.uint32)
+            pointers = np.array([address_of(packed.numbers), address_of(report)], np.int64)
+            at_bias = 0 if bias is None else address_of(bias)
+            launch(address_of(x) + skip, address_of(pointers), at_bias, address_of(out))
+            smallest, largest = _extent(report)
+            _refuse_untame("input", smallest, largest)
+            if smallest * packed.smallest < _SMALLEST_PRODUCT:
+                raise UntameInputError("method='amx': expected input and weights large enough not to underflow")
+            if not largest * packed.largest * problem.terms < _LARGEST_SUM:
+                raise UntameInputError("method='amx': expected input and weights small enough not to overflow")
+
+        return call
+
+
+def _refuse_weights(x: np.ndarray, weights: Weights, bias: np.ndarray | None, out: np.ndarray) -> None:
+    raise UntameInputError("method='amx': expected finite weights; a number that is split spreads Inf and NaN")
+
+
+def _refuse_untame(what: str, smallest: float, largest: float) -> None:
+    """Raise `UntameInputError` for numbers whose parts are not what they should be."""
+    if not largest < _LARGEST:
+        raise UntameInputError(f"method='amx': expected finite {what} below 2**100, not {largest:g}")
+    if smallest < _SMALLEST:
+        raise UntameInputError(f"method='amx': expected {what} that is 0 or above 2**-100, not {smallest:g}")
+
+
+def _extent(report: np.ndarray) -> tuple[float, float]:
+    """The smallest magnitude but zero, infinite if there is none, and the largest, from what tasks reported."""
+    doubled, less = int(report[:, 0].max()), int(report[:, 1].min())
+    bits = np.array([(less + 1) // 2, doubled // 2], np.uint32).view(np.float32)
+    return float(bits[0]) if doubled else np.inf, float(bits[1])
+
+
+def _error_bound(problem: Problem, parts: int) -> float:
+    """In eps: what is left out, and chains of 16 products in the unit, of steps in its registers, and of blocks."""
+    steps = amx_tasks.BLOCK_STEPS // parts
+    chains = costmodel.chain_error(tile_unit.STEP_TERMS // 2, problem.terms) + steps / 7.8
+    return _LEFT_OUT[parts] / float(np.finfo(np.float32).eps) + chains
+
+
+def _pack(problem: Problem, w: np.ndarray) -> _Packed:
+    parts, blocks = _PARTS[problem.precision], block_tail(problem, tile_unit.BLOCK)
+    channel_steps = amx_tasks.channel_steps(problem.group_in, problem.taps, parts)
+    all_steps = -(-problem.group_in // tile_unit.STEP_TERMS)
+    needed = problem.groups * all_steps * blocks * problem.taps * parts * amx_tasks.STEP_BYTES
+    room = np.empty(needed + ALIGNMENT, np.uint8)
+    start = -address_of(room) % ALIGNMENT
+    numbers = room[start : start + needed]
+    report = np.empty((problem.groups * blocks, amx.REPORT_BYTES // 4), np.uint32)
+    params = np.array([problem.group_out, problem.group_in, problem.taps, blocks, channel_steps, parts], np.int64)
+    threads = default_threads() if needed > machine().l2 else 1
+    pointers = address_of(report), address_of(w), 0, address_of(numbers)
+    execute(amx.weight_packer().address, params, pointers, len(report), amx.PACKER_SCRATCH, threads)
+    return _Packed(numbers, *_extent(report))
+
+
+def _cut(problem: Problem) -> list[regions.Region]:
+    weights, parts = costmodel.weights_of("amx"), _PARTS[problem.precision]
+
+    def cost(region: regions.Region) -> float:
+        copies, gathers = packed_vectors(problem, region)
+        packing = weights["copy"] * copies + weights["gather"] * gathers
+        splits, products = _split_and_multiplied(problem, region, parts)
+        work = weights["split"] * splits + weights["product"] * products
+        return work + packing * problem.group_in + weights["task"]
+
+    return cut_outputs(problem, True, cost)
+
+
+def _split_and_multiplied(problem: Problem, region: regions.Region, parts: int) -> tuple[float, float]:
+    """Vectors of 16 numbers that are split, times parts, and products of tiles, of one sample and group."""
+    strips = -(-region.pixels // tile_unit.BLOCK) * region.taps
+    steps = -(-problem.group_in // tile_unit.STEP_TERMS) * block_tail(problem, tile_unit.BLOCK)
+    return strips * 2 * problem.group_in * parts, strips * 4 * steps * sum(map(len, tile_unit.PHASES[parts]))
+
+
+class _Layout(Layout):
+    """Tasks of the tile unit: blocks of 32 outputs, strips of 32 pixels."""
+
+    def features(self, threads: int) -> dict[str, float]:
+        """Amounts of work per thread."""
+        planes = self.problem.batch * self.problem.groups / threads
+        work = [_split_and_multiplied(self.problem, region, self._parts) for region in self.plan]
+        splits, products = (sum(column) * planes for column in zip(*work, strict=True))
+        return {**self.amounts(threads), "split": splits * self.chunks, "product": products}
+
+    @property
+    def _parts(self) -> int:
+        return _PARTS[self.problem.precision]
+
+    def _tile(self) -> tuple[int, int]:
+        return tile_unit.BLOCK, tile_unit.BLOCK
+
+    def _pixel_bytes(self) -> int:
+        terms = tile_unit.STEP_TERMS * amx_tasks.BLOCK_STEPS // self._parts
+        return terms * (4 + 2 * self._parts) + self.chunk_blocks * self.rows * 4
+
+    def _tap_bytes(self) -> int:
+        steps = -(-self.problem.group_in // tile_unit.STEP_TERMS)
+        return self.group_blocks * steps * self._parts * amx_tasks.STEP_BYTES
+
+    def _lay_out_scratch(self) -> int:
+        self.params[gemm_tasks.PARTS] = self._parts
+        return amx_tasks.scratch_layout(self.params, self.vector_bytes)

@@ -1,0 +1,352 @@
+"""The tile unit of AMX, and an emulation of it in plain vector code.
+
+A tile is a register of 16 rows of 64 bytes; one instruction multiplies two tiles of bfloat16 numbers and adds the
+product to a third, of float32. `NativeUnit` emits LLVM's intrinsics, which need a CPU with amx_tile and amx_bf16;
+`EmulatedUnit` keeps tiles in memory and computes the same bits on every machine, so that whatever is built on the unit
+can be tested there. Which of them is a compile-time literal of every kernel.
+
+The instruction as Intel's manual describes it: the products of the even and of the odd elements of a row are two chains
+of fused multiply-adds, each from zero; the two are added, and their sum is added to the accumulator. Every step rounds
+to nearest even, denormal inputs count as zero and denormal results become zero.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from fastdil.kernels.vectors import I8, I32, Vectors, constant, counted_loop, literals, returns, splat
+
+#: Rows of a tile, bytes of a row, and of a tile.
+TILE_ROWS, ROW_BYTES = 16, 64
+TILE_BYTES = TILE_ROWS * ROW_BYTES
+#: Memory that a unit needs: its configuration, or the emulated registers.
+UNIT_BYTES = 8 * TILE_BYTES
+#: Terms of the reduction in one step: elements of a row.
+STEP_TERMS = 32
+#: Outputs and pixels of a block of two by two tiles.
+BLOCK = 2 * TILE_ROWS
+
+#: Parts of bfloat16 that a float32 is split into -> phases of products (part of the weight, part of the sample), so
+#: ordered that neighbours share a part that is loaded. Together two parts keep 16 bits and three all 24; products below
+#: the last part's digits are left out. With three parts, all small products are summed before the first large one, so
+#: that only those that count round at the size of the sum.
+PHASES = {
+    1: (((0, 0),),),
+    2: (((0, 1), (0, 0), (1, 0)),),
+    3: (((2, 0), (1, 0), (1, 1), (0, 1), (0, 2)), ((0, 0),)),
+}
+
+#: Registers of the two tiles of weights and of samples; the accumulators come first.
+_WEIGHTS, _SAMPLES = 4, 6
+
+#: Bits of a float32.
+_SIGN, _EXPONENT, _HIGH_HALF = 0x80000000, 0x7F800000, 0xFFFF0000
+
+
+class NativeUnit:
+    """Emits AMX instructions. Tiles are numbers from 0 to 7."""
+
+    def __init__(self, builder: ir.IRBuilder, memory: ir.Value):
+        self._builder, self._memory = builder, memory
+
+    def _emit(self, name: str, *arguments: ir.Value) -> None:
+        function = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments])
+        declared = cgutils.get_or_insert_function(self._builder.module, function, f"llvm.x86.{name}")
+        self._builder.call(declared, arguments)
+
+    def _pointer(self, address: ir.Value) -> ir.Value:
+        return self._builder.inttoptr(address, ir.PointerType())
+
+    def configure(self) -> None:
+        """All eight tiles 16 rows of 64 bytes: palette 1, row lengths from byte 16, numbers of rows from byte 48."""
+        words = Vectors(self._builder, "i64", 8)
+        lengths, rows = int.from_bytes(ROW_BYTES.to_bytes(2, "little") * 4, "little"), TILE_ROWS * 0x0101010101010101
+        words.store(ir.Constant(words.type, [1, 0, lengths, lengths, 0, 0, rows, 0]), self._memory)
+        self._emit("ldtilecfg", self._pointer(self._memory))
+
+    def release(self) -> None:
+        """Leave the tiles' state, which the system would save at each switch."""
+        self._emit("tilerelease")
+
+    def zero(self, tile: int) -> None:
+        self._emit("tilezero", ir.Constant(I8, tile))
+
+    def load(self, tile: int, address: ir.Value) -> None:
+        """Rows that follow each other."""
+        self._emit("tileloadd64", ir.Constant(I8, tile), self._pointer(address), constant(ROW_BYTES))
+
+    def store(self, tile: int, address: ir.Value, stride: int) -> None:
+        """Rows `stride` bytes apart."""
+        self._emit("tilestored64", ir.Constant(I8, tile), self._pointer(address), constant(stride))
+
+    def multiply(self, target: int, a: int, b: int) -> None:
+        """``target[m, n] += sum_k a[m, 2k] b[k, 2n] + a[m, 2k + 1] b[k, 2n + 1]``."""
+        self._emit("tdpbf16ps", *(ir.Constant(I8, tile) for tile in (target, a, b)))
+
+
+class EmulatedUnit:
+    """The same operations on tiles that lie in memory."""
+
+    def __init__(self, builder: ir.IRBuilder, memory: ir.Value):
+        self._builder, self._memory = builder, memory
+        self._floats, self._words = Vectors(builder, "f32", TILE_ROWS), Vectors(builder, "i32", TILE_ROWS)
+
+    def _row(self, tile: int, row: ir.Value) -> ir.Value:
+        offset = self._builder.mul(row, constant(ROW_BYTES))
+        return self._builder.add(self._builder.add(self._memory, constant(tile * TILE_BYTES)), offset)
+
+    def _each_row(self, body) -> None:
+        def step(row, _):
+            body(row)
+            return []
+
+        counted_loop(self._builder, constant(TILE_ROWS), [], step)
+
+    def _flushed(self, bits: ir.Value) -> ir.Value:
+        """Numbers with these bits, zero with their sign where they are denormal."""
+        exponents = self._builder.and_(bits, ir.Constant(bits.type, [_EXPONENT] * TILE_ROWS))
+        signs = self._builder.and_(bits, ir.Constant(bits.type, [_SIGN] * TILE_ROWS))
+        is_denormal = self._builder.icmp_unsigned("==", exponents, ir.Constant(bits.type, None))
+        return self._builder.bitcast(self._builder.select(is_denormal, signs, bits), self._floats.type)
+
+    def _rounded(self, values: ir.Value) -> ir.Value:
+        return self._flushed(self._builder.bitcast(values, self._words.type))
+
+    def _pair(self, words: ir.Value) -> list[ir.Value]:
+        """The even and the odd elements of words of two bfloat16 numbers, as float32."""
+        low = self._builder.shl(words, ir.Constant(words.type, [16] * TILE_ROWS))
+        high = self._builder.and_(words, ir.Constant(words.type, [_HIGH_HALF] * TILE_ROWS))
+        return [self._flushed(low), self._flushed(high)]
+
+    def configure(self) -> None:
+        pass
+
+    def release(self) -> None:
+        pass
+
+    def zero(self, tile: int) -> None:
+        self._each_row(lambda row: self._floats.store(self._floats.zero, self._row(tile, row)))
+
+    def load(self, tile: int, address: ir.Value) -> None:
+        def move(row):
+            at = self._builder.add(address, self._builder.mul(row, constant(ROW_BYTES)))
+            self._floats.store(self._floats.load(at), self._row(tile, row))
+
+        self._each_row(move)
+
+    def store(self, tile: int, address: ir.Value, stride: int) -> None:
+        def move(row):
+            at = self._builder.add(address, self._builder.mul(row, constant(stride)))
+            self._floats.store(self._floats.load(self._row(tile, row)), at)
+
+        self._each_row(move)
+
+    def multiply(self, target: int, a: int, b: int) -> None:
+        builder, words = self._builder, self._words
+
+        def over_rows(row):
+            def over_pairs(pair, chains):
+                weight = Vectors(builder, "i32", 1).load_scalar(words.at(self._row(a, row), pair))
+                weights = self._pair(splat(builder, weight, TILE_ROWS))
+                samples = self._pair(words.load(self._row(b, pair)))
+                terms = zip(weights, samples, chains, strict=True)
+                return [self._rounded(self._floats.fma(*term)) for term in terms]
+
+            zeros = [self._floats.zero] * 2
+            even, odd = counted_loop(builder, constant(TILE_ROWS), zeros, over_pairs)
+            at = self._row(target, row)
+            total = self._floats.add(self._floats.load(at), self._rounded(self._floats.add(even, odd)))
+            self._floats.store(self._rounded(total), at)
+
+        self._each_row(over_rows)
+
+
+_UNITS = {"native": NativeUnit, "emulated": EmulatedUnit}
+
+
+@intrinsic(prefer_literal=True)
+def open_tiles(typingctx, unit, memory):
+    """Set the tile unit up; `memory` holds `UNIT_BYTES`."""
+    (unit_name,) = literals(unit)
+
+    def codegen(context, builder, signature, args):
+        _UNITS[unit_name](builder, args[1]).configure()
+        return context.get_dummy_value()
+
+    return returns(types.void, (unit, memory)), codegen
+
+
+@intrinsic(prefer_literal=True)
+def close_tiles(typingctx, unit, memory):
+    """Undo `open_tiles`."""
+    (unit_name,) = literals(unit)
+
+    def codegen(context, builder, signature, args):
+        _UNITS[unit_name](builder, args[1]).release()
+        return context.get_dummy_value()
+
+    return returns(types.void, (unit, memory)), codegen
+
+
+@intrinsic(prefer_literal=True)
+def multiply_tiles(typingctx, unit, parts, memory, weights, tap_table, taps, steps, samples, target):
+    """``target = weights @ samples`` for a block of 32 outputs by 32 pixels, float32, rows of 128 bytes.
+
+    The reduction has `taps` x `steps` steps of 32 terms. A step is two tiles of each part: of weights, 16 outputs by 32
+    terms; of samples, 16 pairs of terms by 16 pixels. Samples follow each other; `tap_table` says which of the weights'
+    taps they belong to.
+    """
+    unit_name, part_count = literals(unit, parts)
+    step_bytes = part_count * 2 * TILE_BYTES
+
+    def codegen(context, builder, signature, args):
+        memory, weights, tap_table, taps, steps, samples, target = args[2:]
+        tiles, integers = _UNITS[unit_name](builder, memory), Vectors(builder, "i64", 1)
+        tap_bytes = builder.mul(steps, constant(step_bytes))
+
+        def load(first: int, base: ir.Value, part: int) -> None:
+            for half in range(2):
+                tiles.load(first + half, builder.add(base, constant((part * 2 + half) * TILE_BYTES)))
+
+        def over_steps(phase):
+            def step(_, carried):
+                at_weights, at_samples = carried
+                loaded = (None, None)
+                for product in phase:
+                    if product[0] != loaded[0]:
+                        load(_WEIGHTS, at_weights, product[0])
+                    if product[1] != loaded[1]:
+                        load(_SAMPLES, at_samples, product[1])
+                    loaded = product
+                    for tile in range(4):
+                        tiles.multiply(tile, _WEIGHTS + tile // 2, _SAMPLES + tile % 2)
+                return [builder.add(at, constant(step_bytes)) for at in carried]
+
+            return step
+
+        for tile in range(4):
+            tiles.zero(tile)
+        for phase in PHASES[part_count]:
+
+            def over_taps(tap, carried, phase=phase):
+                number = integers.load_scalar(integers.at(tap_table, tap))
+                at_weights = builder.add(weights, builder.mul(number, tap_bytes))
+                return counted_loop(builder, steps, [at_weights, carried[0]], over_steps(phase))[1:]
+
+            counted_loop(builder, taps, [samples], over_taps)
+        for tile in range(4):
+            place = tile // 2 * TILE_ROWS * 2 * ROW_BYTES + tile % 2 * ROW_BYTES
+            tiles.store(tile, builder.add(target, constant(place)), 2 * ROW_BYTES)
+        return context.get_dummy_value()
+
+    return returns(types.void, (unit, parts, memory, weights, tap_table, taps, steps, samples, target)), codegen
+
+
+# ---------------------------------------------------------------------------------------------------------
+# splitting float32 into parts
+# ---------------------------------------------------------------------------------------------------------
+
+
+@intrinsic(prefer_literal=True)
+def split_lines(typingctx, parts, source, count, target, extent):
+    """The tiles of one step: `count` lines of 32 floats, split into bfloat16 parts, neighbouring lines paired.
+
+    A step has 32 lines; those from `count` on count as zeros. Each part is the number, less the parts before it,
+    rounded to nearest even. Two vectors at `extent` keep what `write_extent` reports.
+    """
+    (part_count,) = literals(parts)
+
+    def codegen(context, builder, signature, args):
+        source, count, target, extent = args[1:]
+        floats, words = Vectors(builder, "f32", TILE_ROWS), Vectors(builder, "i32", TILE_ROWS)
+        line = floats.at(constant(0), BLOCK)
+
+        def shifted(value: ir.Value, bits: int) -> ir.Value:
+            return builder.lshr(value, ir.Constant(words.type, [bits] * TILE_ROWS))
+
+        def rounded(value: ir.Value) -> ir.Value:
+            """The bits of a float32, rounded to those of a bfloat16 and sixteen zeros."""
+            bits = builder.bitcast(value, words.type)
+            odd = builder.and_(shifted(bits, 16), ir.Constant(words.type, [1] * TILE_ROWS))
+            bits = builder.add(bits, builder.add(odd, ir.Constant(words.type, [0x7FFF] * TILE_ROWS)))
+            return builder.and_(bits, ir.Constant(words.type, [_HIGH_HALF] * TILE_ROWS))
+
+        def measure(value: ir.Value, extremes: list[ir.Value]) -> list[ir.Value]:
+            # The sign is shifted out, and less one, zero is the largest of all.
+            bits = builder.bitcast(value, words.type)
+            doubled = builder.add(bits, bits)
+            less = builder.sub(doubled, ir.Constant(words.type, [1] * TILE_ROWS))
+            return [
+                builder.select(builder.icmp_unsigned(">", doubled, extremes[0]), doubled, extremes[0]),
+                builder.select(builder.icmp_unsigned("<", less, extremes[1]), less, extremes[1]),
+            ]
+
+        def split(pair: ir.Value, is_whole: bool, extremes: list[ir.Value]) -> list[ir.Value]:
+            at = builder.add(source, builder.mul(pair, builder.add(line, line)))
+            row = builder.add(target, builder.mul(pair, constant(ROW_BYTES)))
+            for half in range(2):
+                place = builder.add(at, constant(half * ROW_BYTES))
+                even = floats.load(place)
+                odd = floats.load(builder.add(place, line)) if is_whole else floats.zero
+                extremes = measure(even, extremes)
+                extremes = measure(odd, extremes) if is_whole else extremes
+                for part in range(part_count):
+                    ends = [rounded(even), rounded(odd)]
+                    where = builder.add(row, constant((part * 2 + half) * TILE_BYTES))
+                    words.store(builder.or_(shifted(ends[0], 16), ends[1]), where)
+                    even, odd = (
+                        floats.sub(value, builder.bitcast(end, floats.type))
+                        for value, end in zip((even, odd), ends, strict=True)
+                    )
+            return extremes
+
+        def clear(row, _):
+            for tile in range(part_count * 2):
+                at = builder.add(target, constant(tile * TILE_BYTES))
+                words.store(words.zero, builder.add(at, builder.mul(builder.add(pairs, row), constant(ROW_BYTES))))
+            return []
+
+        extremes = [words.load(words.at(extent, i * TILE_ROWS)) for i in range(2)]
+        whole, rest = builder.lshr(count, constant(1)), builder.and_(count, constant(1))
+        extremes = counted_loop(builder, whole, extremes, lambda pair, found: split(pair, True, found))
+        extremes = counted_loop(builder, rest, extremes, lambda _, found: split(whole, False, found))
+        pairs = builder.add(whole, rest)
+        counted_loop(builder, builder.sub(constant(TILE_ROWS), pairs), [], clear)
+        for i, value in enumerate(extremes):
+            words.store(value, words.at(extent, i * TILE_ROWS))
+        return context.get_dummy_value()
+
+    return returns(types.void, (parts, source, count, target, extent)), codegen
+
+
+@intrinsic
+def clear_extent(typingctx, extent):
+    """Nothing seen yet: two vectors behind `extent`."""
+
+    def codegen(context, builder, signature, args):
+        words = Vectors(builder, "i32", TILE_ROWS)
+        words.store(words.zero, args[0])
+        words.store(ir.Constant(words.type, [0xFFFFFFFF] * TILE_ROWS), words.at(args[0], TILE_ROWS))
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
+
+
+@intrinsic
+def write_extent(typingctx, extent, target):
+    """Two 32-bit words: the bits of the largest magnitude seen, twice; of the smallest but zero, twice less one."""
+
+    def codegen(context, builder, signature, args):
+        words = Vectors(builder, "i32", TILE_ROWS)
+        for i, name in enumerate(("umax", "umin")):
+            function = ir.FunctionType(I32, [words.type])
+            intrinsic_name = f"llvm.vector.reduce.{name}.v{TILE_ROWS}i32"
+            reduce = cgutils.get_or_insert_function(builder.module, function, intrinsic_name)
+            value = builder.call(reduce, [words.load(words.at(args[0], i * TILE_ROWS))])
+            builder.store(value, words.pointer(builder.add(args[1], constant(i * 4))), align=4)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), codegen

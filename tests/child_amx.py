@@ -1,0 +1,307 @@
+"""The method `amx` against the oracle, at every precision. A pytest file that runs in a process of its own.
+
+``tests/test_amx.py`` runs it with the emulated tile unit everywhere, and with the real one where the CPU has it:
+``AMX_UNIT`` in the environment says which.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+import grid
+import naive
+import numpy as np
+import pytest
+from checks import assert_within, row
+
+import fastdil
+from fastdil import hardware, jit
+from fastdil.addresses import address_of
+from fastdil.kernels import tile_unit
+
+UNIT = os.environ["AMX_UNIT"]
+if UNIT == "emulated":  # beside the vectors that every CPU with tiles has
+    hardware._machine = dataclasses.replace(hardware.machine(), isa="avx512", amx=UNIT)
+
+PRECISIONS = ("medium", "high", "highest")
+every_precision = pytest.mark.parametrize("precision", PRECISIONS)
+
+#: A layer that is worth the tiles, small enough for the emulation.
+X_SHAPE, W_SHAPE, ARGS = (2, 33, 12, 37), (36, 33, 3, 3), {"dilation": 4, "padding": 4}
+
+
+def limit(precision: str, x, w, bias=None, **args) -> float:
+    """The contract's largest error."""
+    share = {"medium": 2.0**-6, "high": 2.0**-14, "highest": 8 * 2.0**-23}[precision]
+    return share * naive.magnitude(x, w, bias, **args)
+
+
+def numbers(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Input and weights of the layer."""
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal(X_SHAPE).astype("f4"), rng.standard_normal(W_SHAPE).astype("f4")
+
+
+# ---------------------------------------------------------------------------------------------------------
+# the unit
+# ---------------------------------------------------------------------------------------------------------
+
+
+def bfloat16(values: np.ndarray) -> np.ndarray:
+    """Rounded to nearest even, by way of the remainder."""
+    high = (values.view(np.uint32) & 0xFFFF0000).view(np.float32)
+    step = np.spacing(np.abs(high)) * 2.0**16
+    low = np.abs(values - high)
+    is_odd = (high.view(np.uint32) >> 16) & 1 == 1
+    up = (low > step / 2) | ((low == step / 2) & is_odd)
+    return np.where(up, high + np.copysign(step, high), high).astype(np.float32)
+
+
+def product(a: np.ndarray, b: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """One instruction, after Intel's manual: `a` is 16 x 32, `b` 32 x 16. Sums of two floats are exact in float64."""
+    chains = np.zeros((2, 16, 16), np.float32)
+    for k in range(32):
+        exact = np.float64(a[:, k, None]) * b[None, k] + chains[k % 2]
+        chains[k % 2] = exact.astype(np.float32)
+    return total + (chains[0] + chains[1])
+
+
+def compiled(parts: int):
+    """A function that splits two panels of 2 steps of 32 lines and multiplies them."""
+    unit, stamp = UNIT, jit.source_stamp()
+
+    def multiply(weights, samples, target, tiles):
+        stamp  # noqa: B018 - a closure cell in the cache key
+        extent = target + 4096
+        tile_unit.clear_extent(extent)
+        for step in range(2):
+            for panel in (weights, samples):
+                split = panel + 8192 + step * parts * 2048
+                tile_unit.split_lines(parts, panel + step * 4096, 32, split, extent)
+        tile_unit.open_tiles(unit, tiles)
+        tile_unit.multiply_tiles(unit, parts, tiles, weights + 8192, extent + 128, 1, 2, samples + 8192, target)
+        tile_unit.close_tiles(unit, tiles)
+        tile_unit.write_extent(extent, extent)
+
+    return jit.serial(multiply, f"test_multiply_{parts}part_{UNIT}", 4)
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_a_product_of_tiles_has_the_bits_of_the_manual(parts):
+    rng = np.random.default_rng(parts)
+    # Lines are 32 outputs or pixels of one term.
+    weights, samples = (rng.standard_normal((64, 32)).astype("f4") for _ in range(2))
+    # From step, pair of terms, one of the pair, tile, output; to step, output, one of the pair, tile, pair of terms.
+    staged = weights.reshape(2, 16, 2, 2, 16).transpose(0, 4, 2, 3, 1)
+    room = [np.zeros(2048 + 3 * 2048, np.float32) for _ in range(2)]
+    room[0][:2048], room[1][:2048] = staged.ravel(), samples.ravel()
+    target, tiles = np.zeros(1024 + 32 + 2, np.float32), np.zeros(8192 + 64, np.uint8)
+    compiled(parts)(*(address_of(array) for array in (*room, target)), address_of(tiles))
+
+    split = []
+    for values in (weights, samples):
+        left, split_values = values, []
+        for _ in range(parts):
+            split_values.append(bfloat16(left))
+            left = left - split_values[-1]
+        assert parts < 3 or not left.any()
+        split.append(split_values)
+    expected = np.zeros((32, 32), np.float32)
+    for phase in tile_unit.PHASES[parts]:
+        for step in range(2):
+            terms = slice(32 * step, 32 * step + 32)
+            for of_weights, of_samples in phase:
+                a, b = split[0][of_weights][terms].T, split[1][of_samples][terms]
+                for i in (slice(16), slice(16, 32)):
+                    for j in (slice(16), slice(16, 32)):
+                        expected[i, j] = product(a[i], b[:, j], expected[i, j])
+    np.testing.assert_array_equal(target[:1024].reshape(32, 32), expected)
+    doubled, less = target[1024:1026].view(np.uint32)
+    magnitudes = np.abs(np.concatenate([weights, samples])).view(np.uint32)
+    assert (doubled // 2, (int(less) + 1) // 2) == (magnitudes.max(), magnitudes.min())
+
+
+def test_denormal_numbers_count_as_zeros():
+    """In the emulation as in the unit: inputs, and every result."""
+    room = [np.zeros(2048 + 2048, np.float32) for _ in range(2)]
+    target, tiles = np.zeros(1024 + 32 + 2, np.float32), np.zeros(8192 + 64, np.uint8)
+    weights, samples = room[0].reshape(-1, 16, 2, 2, 16)[0], room[1].reshape(-1, 32)
+    for output, (weight, sample) in enumerate([(2.0**-130, 2.0**100), (2.0**-70, 2.0**-60), (2.0**-60, 2.0**-60)]):
+        weights[output, 0, 0, output] = weight
+        samples[2 * output, :16] = sample
+    compiled(1)(*(address_of(array) for array in (*room, target)), address_of(tiles))
+    assert target[:1024].reshape(32, 32)[:3, 0].tolist() == [0, 0, 2.0**-120]
+
+
+# ---------------------------------------------------------------------------------------------------------
+# results
+# ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", grid.BLOCKS, ids=str)
+def test_blocks(case):
+    """Small integers exactly, with a bias and an activation; random numbers within the bound of each precision."""
+    x, w, bias = grid.data(case, "float32", "small")
+    truth = np.maximum(naive.conv(x, w, bias, **case.args), 0)
+    for precision in PRECISIONS:
+        y = fastdil.conv(x, w, bias, method="amx", precision=precision, activation="relu", **case.args)
+        np.testing.assert_array_equal(y, truth)
+    x, w, bias = grid.data(case, "float32")
+    truth = naive.conv(x, w, bias, **case.args)
+    for precision in PRECISIONS:
+        y = fastdil.conv(x, w, bias, method="amx", precision=precision, **case.args)
+        assert_within(y, truth, limit(precision, x, w, bias, **case.args))
+
+
+@every_precision
+@pytest.mark.parametrize("name", ["positive", "alternating", "uneven channels", "sparse", "one tap", "ties"])
+def test_hard_data(name, precision):
+    x, w = numbers(3)
+    if name == "positive":
+        x, w = abs(x), abs(w)
+    elif name == "alternating":
+        x = abs(x) * np.where(np.arange(X_SHAPE[-1]) % 2, -1, 1).astype("f4")
+    elif name == "uneven channels":
+        x = x * np.float32(10.0) ** np.linspace(-11, 11, X_SHAPE[1], dtype="f4")[:, None, None]
+    elif name == "sparse":
+        x = np.where(np.random.default_rng(4).random(X_SHAPE) < 0.02, x, 0).astype("f4")
+    elif name == "one tap":
+        w[..., :, [0, 2]] = 0
+    elif name == "ties":  # half a digit beyond the first part, and again beyond the second
+        x, w = np.full(X_SHAPE, 1 + 2.0**-8 + 2.0**-17, "f4"), np.full(W_SHAPE, 1 + 2.0**-8 + 2.0**-17, "f4")
+    y = fastdil.conv2d(x, w, method="amx", precision=precision, **ARGS)
+    assert_within(y, naive.conv(x, w, **ARGS), limit(precision, x, w, **ARGS))
+
+
+@pytest.mark.parametrize("channels", [16, 192, 600, 3000])
+def test_equal_terms_stay_within_the_bound_of_the_highest_precision(channels):
+    """Rounding errors of equal terms all point the same way: 64 different products, each summed many times."""
+    values = np.random.default_rng(channels).uniform(1, 2, (2, 64)).astype("f4")
+    x, w = np.repeat(values[0][None], channels, axis=0), np.repeat(values[1][:, None], channels, axis=1)[..., None]
+    y = fastdil.conv1d(x, w, method="amx")
+    truth = channels * np.float64(values[1])[:, None] * values[0]
+    assert np.max(np.abs(y - truth) / truth) <= 8 * 2.0**-23
+
+
+def test_the_highest_precision_errs_little_more_than_im2col():
+    for shape, taps in (((1, 64, 700), 3), ((1, 600, 90), 3)):
+        rng = np.random.default_rng(taps)
+        x, w = rng.standard_normal(shape).astype("f4"), rng.standard_normal((33, shape[1], taps)).astype("f4")
+        truth = naive.conv(x, w)
+        amx, im2col = (
+            np.sqrt(np.mean((fastdil.conv1d(x, w, method=method) - truth) ** 2)) for method in ("amx", "im2col")
+        )
+        assert amx <= 1.5 * im2col
+
+
+@every_precision
+def test_threads_batches_and_layouts_do_not_change_a_bit(precision):
+    rng = np.random.default_rng(8)
+    x, w = rng.standard_normal((5, *X_SHAPE[1:])).astype("f4"), numbers()[1]
+    args = {"method": "amx", "precision": precision, **ARGS}
+    whole = fastdil.conv2d(x, w, threads=1, **args)
+    for threads in (2, 3):
+        np.testing.assert_array_equal(fastdil.conv2d(x, w, threads=threads, **args), whole)
+    parts = [fastdil.conv2d(part, w, **args) for part in (x[:2], x[2:3], x[3:])]
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+    np.testing.assert_array_equal(fastdil.conv2d(np.asfortranarray(x), w, **args), whole)
+    plan = fastdil.plan(w, **args)
+    for _ in range(2):
+        np.testing.assert_array_equal(plan(x), whole)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# data that it leaves to other methods
+# ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3.4e38, 1e31, 1e-31, 1e-40])
+@pytest.mark.parametrize("where", ["x", "w"])
+def test_untame_numbers_are_refused_and_stay_local_in_auto(where, value):
+    x, w = numbers(5)
+    (x if where == "x" else w)[1, 2, 1, 1] = value
+    with pytest.raises(ValueError, match="amx"):
+        fastdil.conv2d(x, w, method="amx", precision="medium", **ARGS)
+    plan = fastdil.plan(w, precision="medium", **ARGS)
+    assert plan.explain(x.shape).chosen == "amx"
+    automatic, direct = plan(x), fastdil.conv2d(x, w, method="direct", **ARGS)
+    np.testing.assert_array_equal(np.isfinite(automatic), np.isfinite(direct))
+    finite = np.isfinite(direct)
+    scale = np.abs(direct[finite]).max()
+    assert_within(automatic[finite], direct[finite], 2.0**-6 * scale)
+
+
+@pytest.mark.parametrize(("x_scale", "w_scale"), [(2.0**-60, 2.0**-60), (2.0**65, 2.0**62)])
+def test_products_that_underflow_or_overflow_are_refused(x_scale, w_scale):
+    x, w = numbers(6)
+    with pytest.raises(ValueError, match=r"amx.*flow"):
+        fastdil.conv2d(x * np.float32(x_scale), w * np.float32(w_scale), method="amx", **ARGS)
+
+
+@every_precision
+@pytest.mark.parametrize(("x_scale", "w_scale"), [(2.0**-48, 2.0**-48), (2.0**-100, 2.0**4), (2.0**98, 2.0**17)])
+def test_just_within_what_is_refused_the_bound_holds(x_scale, w_scale, precision):
+    rng = np.random.default_rng(6)
+    x, w = (
+        (rng.uniform(1, 2, shape) * rng.choice([-scale, scale], shape)).astype("f4")
+        for shape, scale in ((X_SHAPE, x_scale), (W_SHAPE, w_scale))
+    )
+    y = fastdil.conv2d(x, w, method="amx", precision=precision, **ARGS)
+    assert_within(y, naive.conv(x, w, **ARGS), limit(precision, x, w, **ARGS))
+
+
+def test_nothing_is_written_where_it_refuses():
+    x, w = numbers(7)
+    out = np.full((2, 36, 12, 37), 7, "f4")
+    x[0, 0, 0, 0] = np.nan
+    with pytest.raises(ValueError, match="finite input"):
+        fastdil.conv2d(x, w, method="amx", precision="medium", out=out, **ARGS)
+    assert (out == 7).all()
+
+
+def test_what_no_tap_reads_does_not_matter_and_zeros_are_tame():
+    x, w = numbers(8)
+    x[:, :, 1::2], x[:, :, :, 1::2] = np.nan, np.inf
+    y = fastdil.conv2d(x, w[..., :1, :1], stride=2, method="amx")
+    assert_within(y, naive.conv(np.where(np.isfinite(x), x, 0), w[..., :1, :1], stride=2), 1e-3)
+    assert not fastdil.conv2d(np.zeros_like(x), w, method="amx", **ARGS).any()
+    assert not fastdil.conv2d(numbers()[0], np.zeros_like(w), method="amx", **ARGS).any()
+
+
+# ---------------------------------------------------------------------------------------------------------
+# what it says
+# ---------------------------------------------------------------------------------------------------------
+
+BIG = ((4, 256, 65, 65), (256, 256, 3, 3))
+
+
+@pytest.mark.parametrize("precision", ["medium", "high"])
+def test_it_is_chosen_for_large_layers_at_the_lower_precisions(precision):
+    why = fastdil.explain(*BIG, precision=precision, padding=2, dilation=2)
+    assert why.chosen == "amx"
+    assert "goes to the next" in row(why, "amx").reason
+
+
+def test_at_the_highest_precision_it_must_be_asked_for():
+    why = fastdil.explain(*BIG, padding=2, dilation=2)
+    assert why.chosen != "amx"
+    assert row(why, "amx").verdict == "slower"
+    assert "never chosen by itself at precision 'highest'" in row(why, "amx").reason
+    assert fastdil.explain(*BIG, padding=2, dilation=2, method="amx").chosen == "amx"
+
+
+@pytest.mark.parametrize(
+    ("channels", "dtype", "reason"),
+    [(15, "float32", "16 input channels"), (64, "float64", "not float64"), (64, "complex64", "not complex64")],
+)
+def test_refusals(channels, dtype, reason):
+    shapes = (1, channels, 40), (20, channels, 3)
+    assert reason in row(fastdil.explain(*shapes, dtype=dtype), "amx").reason
+    with pytest.raises(ValueError, match=reason):
+        fastdil.conv1d(*(np.zeros(shape, dtype) for shape in shapes), method="amx")
+
+
+def test_the_machine_says_so():
+    assert fastdil.machine().amx == UNIT
+    assert "AMX" in str(fastdil.machine())
