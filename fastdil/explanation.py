@@ -62,7 +62,7 @@ def _headline(problem: Problem) -> str:
     size, kernel = (" x ".join(map(str, triple[3 - rank :])) for triple in (problem.size, problem.kernel))
     dilation, spans = ("x".join(map(str, t[3 - rank :])) for t in (problem.dilation, problem.effective_kernel))
     return (
-        f"{problem.dtype.name} {rank}-D, batch {problem.batch}, {channels}"
+        f"{'bfloat16' if problem.is_bfloat16 else problem.dtype.name} {rank}-D, batch {problem.batch}, {channels}"
         f"{f' in {problem.groups} groups' if problem.groups > 1 else ''}, input {size}, kernel {kernel}, "
         f"dilation {dilation} (spans {spans}), {problem.flops / 1e9:.3g} GFLOP"
     )

@@ -158,7 +158,7 @@ def new_runner(
     compute, result = result_dtypes(*(array.dtype for array in (x, w, bias) if array is not None))
     ready = readable(x, compute)
     batched = ready if ready.ndim == spec.rank + 2 else ready[None]
-    problem = spec.problem(batched.shape, compute, bias is not None)
+    problem = spec.problem(batched.shape, compute, bias is not None, result.name == "bfloat16")
     runner = Runner(problem, result, batched.strides, method, threads, prepared)
     return ready, runner, ready is x or x.dtype != compute or not x.dtype.isnative
 
@@ -227,7 +227,7 @@ class Plan:
         return converted
 
     def _packed(self, algorithm: Algorithm, problem: Problem) -> Weights:
-        key = (algorithm.name, problem.dtype)
+        key = (algorithm.name, problem.dtype, problem.is_bfloat16)
         packed = self._weights.get(key)
         if packed is None:
             packed = algorithm.prepare(problem, self._converted("w", problem.dtype))
@@ -252,10 +252,11 @@ class Plan:
         if len(shape) == self._spec.rank + 1:
             shape = (1, *shape)
         given = self._w.dtype if dtype is None else as_dtype(dtype)
-        compute, _ = result_dtypes(
+        compute, result = result_dtypes(
             *(d for d in (given, self._w.dtype, getattr(self._bias, "dtype", None)) if d is not None)
         )
-        return explain_problem(self._spec.problem(shape, compute, self._bias is not None), self._method, self._threads)
+        problem = self._spec.problem(shape, compute, self._bias is not None, result.name == "bfloat16")
+        return explain_problem(problem, self._method, self._threads)
 
 
 def plan(

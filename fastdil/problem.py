@@ -255,7 +255,9 @@ class ConvSpec:
         """Shape of the weights, with the user's number of axes."""
         return (self.out_channels, self.group_channels, *self.kernel[3 - self.rank :])
 
-    def problem(self, x_shape: Sequence[int], dtype: np.dtype, has_bias: bool = False) -> Problem:
+    def problem(
+        self, x_shape: Sequence[int], dtype: np.dtype, has_bias: bool = False, is_bfloat16: bool = False
+    ) -> Problem:
         """The problem of applying this to a batched input of shape ``(N, C, *spatial)``.
 
         `dtype` is the one computed in (`result_dtypes`).
@@ -289,6 +291,7 @@ class ConvSpec:
             has_bias=has_bias,
             activation=self.activation,
             precision=self.precision,
+            is_bfloat16=is_bfloat16,
         )
 
     def _explicit_padding(self, size: Triple) -> tuple[Pair, Pair, Pair]:
@@ -344,6 +347,8 @@ class Problem:
     has_bias: bool = False
     activation: str | None = None
     precision: str = "highest"
+    #: Samples and weights are bfloat16 numbers, which `dtype` holds exactly.
+    is_bfloat16: bool = False
 
     @classmethod
     def create(
@@ -363,7 +368,8 @@ class Problem:
         x_shape = tuple(x_shape)
         if len(x_shape) == parsed.rank + 1:
             x_shape = (1, *x_shape)
-        return parsed.problem(x_shape, result_dtypes(as_dtype(dtype))[0], has_bias)
+        compute, result = result_dtypes(as_dtype(dtype))
+        return parsed.problem(x_shape, compute, has_bias, result.name == "bfloat16")
 
     def __hash__(self) -> int:
         return self._hash

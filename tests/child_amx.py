@@ -305,3 +305,30 @@ def test_refusals(channels, dtype, reason):
 def test_the_machine_says_so():
     assert fastdil.machine().amx == UNIT
     assert "AMX" in str(fastdil.machine())
+
+
+# ---------------------------------------------------------------------------------------------------------
+# arrays of bfloat16
+# ---------------------------------------------------------------------------------------------------------
+
+
+def test_bfloat16_arrays_take_one_product_at_every_precision():
+    """As exact as float32 before the result is rounded; weights packed for float32 samples serve no others."""
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    x, w = (values.astype(ml_dtypes.bfloat16) for values in numbers())
+    wide = [values.astype(np.float32) for values in (x, w)]
+    truth, error = naive.conv(*wide, **ARGS), limit("highest", *wide, **ARGS)
+    p = fastdil.plan(w, method="amx", precision="high", **ARGS)
+    y, narrow = p(wide[0]), p(x)
+    assert y.dtype == np.float32
+    assert_within(y, truth, limit("high", *wide, **ARGS))
+    for found in (narrow, p(x), fastdil.conv(x, w, method="amx", **ARGS)):
+        assert found.dtype == x.dtype
+        for side in (-1, 1):
+            bound = np.float32(truth + side * error).astype(x.dtype).astype(np.float32)
+            assert (side * (bound - found.astype(np.float32)) >= 0).all()
+    at = {"dtype": "bfloat16", **ARGS}
+    explanation = fastdil.explain((8, 256, 64, 64), (256, 256, 3, 3), **at)
+    assert explanation.chosen == "amx"
+    assert "not been timed" not in row(explanation, "amx").reason
+    assert "bfloat16 2-D" in str(explanation)

@@ -36,6 +36,11 @@ _SMALLEST, _SMALLEST_PRODUCT = 2.0**-100, 2.0**-96
 _UNMEASURED = "never chosen by itself at precision 'highest', where it has not been timed"
 
 
+def _parts(problem: Problem) -> int:
+    """Parts of every number: those of the precision, or the one that a bfloat16 number is."""
+    return 1 if problem.is_bfloat16 else _PARTS[problem.precision]
+
+
 class _Packed(NamedTuple):
     """Weights as the kernel reads them, and their extent."""
 
@@ -64,7 +69,7 @@ class Amx:
         return layout.features(min(threads, layout.tasks))
 
     def estimate(self, problem: Problem, threads: int) -> Estimate:
-        layout, parts = _Layout(problem, _cut(problem), threads), _PARTS[problem.precision]
+        layout, parts = _Layout(problem, _cut(problem), threads), _parts(problem)
         workers = min(threads, layout.tasks)
         estimate = Estimate(
             costmodel.predict(self.name, layout.features(workers)),
@@ -72,7 +77,7 @@ class Amx:
             _error_bound(problem, parts),
             costmodel.preparation(self.name, problem.weights * parts),
         )
-        if problem.precision != "highest":
+        if parts < 3:
             return estimate
         # Until its times are known, it is taken to be no faster than the method that it would replace.
         known = Im2col().estimate(problem, threads)
@@ -134,11 +139,12 @@ def _error_bound(problem: Problem, parts: int) -> float:
     """In eps: what is left out, and chains of 16 products in the unit, of steps in its registers, and of blocks."""
     steps = amx_tasks.BLOCK_STEPS // parts
     chains = costmodel.chain_error(tile_unit.STEP_TERMS // 2, problem.terms) + steps / 7.8
-    return _LEFT_OUT[parts] / float(np.finfo(np.float32).eps) + chains
+    left_out = 0.0 if problem.is_bfloat16 else _LEFT_OUT[parts]
+    return left_out / float(np.finfo(np.float32).eps) + chains
 
 
 def _pack(problem: Problem, w: np.ndarray) -> _Packed:
-    parts, blocks = _PARTS[problem.precision], block_tail(problem, tile_unit.BLOCK)
+    parts, blocks = _parts(problem), block_tail(problem, tile_unit.BLOCK)
     channel_steps = amx_tasks.channel_steps(problem.group_in, problem.taps, parts)
     all_steps = -(-problem.group_in // tile_unit.STEP_TERMS)
     needed = problem.groups * all_steps * blocks * problem.taps * parts * amx_tasks.STEP_BYTES
@@ -154,7 +160,7 @@ def _pack(problem: Problem, w: np.ndarray) -> _Packed:
 
 
 def _cut(problem: Problem) -> list[regions.Region]:
-    weights, parts = costmodel.weights_of("amx"), _PARTS[problem.precision]
+    weights, parts = costmodel.weights_of("amx"), _parts(problem)
 
     def cost(region: regions.Region) -> float:
         copies, gathers = packed_vectors(problem, region)
@@ -179,25 +185,22 @@ class _Layout(Layout):
     def features(self, threads: int) -> dict[str, float]:
         """Amounts of work per thread."""
         planes = self.problem.batch * self.problem.groups / threads
-        work = [_split_and_multiplied(self.problem, region, self._parts) for region in self.plan]
+        parts = _parts(self.problem)
+        work = [_split_and_multiplied(self.problem, region, parts) for region in self.plan]
         splits, products = (sum(column) * planes for column in zip(*work, strict=True))
         return {**self.amounts(threads), "split": splits * self.chunks, "product": products}
-
-    @property
-    def _parts(self) -> int:
-        return _PARTS[self.problem.precision]
 
     def _tile(self) -> tuple[int, int]:
         return tile_unit.BLOCK, tile_unit.BLOCK
 
     def _pixel_bytes(self) -> int:
-        terms = tile_unit.STEP_TERMS * amx_tasks.BLOCK_STEPS // self._parts
-        return terms * (4 + 2 * self._parts) + self.chunk_blocks * self.rows * 4
+        terms = tile_unit.STEP_TERMS * amx_tasks.BLOCK_STEPS // _parts(self.problem)
+        return terms * (4 + 2 * _parts(self.problem)) + self.chunk_blocks * self.rows * 4
 
     def _tap_bytes(self) -> int:
         steps = -(-self.problem.group_in // tile_unit.STEP_TERMS)
-        return self.group_blocks * steps * self._parts * amx_tasks.STEP_BYTES
+        return self.group_blocks * steps * _parts(self.problem) * amx_tasks.STEP_BYTES
 
     def _lay_out_scratch(self) -> int:
-        self.params[gemm_tasks.PARTS] = self._parts
+        self.params[gemm_tasks.PARTS] = _parts(self.problem)
         return amx_tasks.scratch_layout(self.params, self.vector_bytes)

@@ -11,6 +11,8 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+import numpy as np
+
 from fastdil import jit
 from fastdil.jit import helper
 from fastdil.kernels.amx_tasks import EXTENT, SPARE, STEP_BYTES, SUM_BYTES, cut_terms
@@ -168,7 +170,7 @@ def _make_amx_kernel(unit: str, lanes: int, name: str) -> Any:
         lines, tap_end = load_i64(state, LINES), load_i64(region, R_W_HI)
         lines_at_once, taps_at_once = load_i64(state, LINES_AT_ONCE), load_i64(state, TAPS_AT_ONCE)
         sample = x + (load_i64(state, SAMPLE) * load_i64(params, XN) + group * group_in * load_i64(params, XC)) * 4
-        done = 0
+        done = np.int64(0)  # a literal would compile `multiply_panel` a second time
         for line in range(0, lines, lines_at_once):
             line_count = min(lines_at_once, lines - line)
             for tap in range(load_i64(region, R_W_LO), tap_end, taps_at_once):
