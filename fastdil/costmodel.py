@@ -26,16 +26,16 @@ _AMX = {
 #: benchmarks.calibrate``, random float32 and float64 problems on one and two threads of two cores.
 #: avx512: AMD EPYC (Zen 4), 2026-11-24, 200 problems. Predictions are off by 1.25 to 1.28 times (median); choices are
 #: within 15 % of the best on 90 % of the problems and never beyond 2.14 times. Not measured: "fft" and "winograd",
-#: which are the first guesses for the machine below, every "weight", "index" and `direct`'s "store".
+#: which are the first guesses for the machine below, every "weight", "index" and `direct`'s "store" and "straight".
 #: avx2: AMD EPYC (Zen 3), 2026-11-25, 300 problems of seed 5 (0.05 s per method) and the layers of
 #: `benchmarks.workloads`; `benchmarks.dispatch_quality` judges the choices. "weight" is the median over six layers on
-#: one and two threads.
+#: one and two threads; `direct`'s "straight" comes from two depthwise layers and two images, one thread.
 NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {
     "avx512": {
         "reference": {"call": 55100.0, "product": 4.62, "weight": 0.0},
         "direct": {
-            "call": 9410.0, "unit": 52.4, "tile": 2.99, "store": 0.0, "cycle": 0.81, "masked": 0.0, "gather": 6.57,
-            "index": 0.0, "byte": 0.0956, "weight": 1.0,
+            "call": 9410.0, "unit": 52.4, "tile": 2.99, "store": 0.0, "cycle": 0.81, "straight": 0.81, "masked": 0.0,
+            "gather": 6.57, "index": 0.0, "byte": 0.0956, "weight": 1.0,
         },
         "im2col": {
             "call": 5000.0, "task": 778.0, "store": 7.24, "fma": 0.406, "copy": 0.156, "gather": 5.49, "entry": 10.7,
@@ -54,8 +54,8 @@ NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {
     "avx2": {
         "reference": {"call": 99400.0, "product": 7.51, "weight": 0.0},
         "direct": {
-            "call": 11700.0, "unit": 83.2, "tile": 21.2, "store": 16.6, "cycle": 0.629, "masked": 0.54,
-            "gather": 5.65, "index": 2.15, "byte": 0.0505, "weight": 1.1,
+            "call": 11700.0, "unit": 83.2, "tile": 21.2, "store": 16.6, "cycle": 0.629, "straight": 0.36,
+            "masked": 0.54, "gather": 5.65, "index": 2.15, "byte": 0.0505, "weight": 1.1,
         },
         "im2col": {
             "call": 4210.0, "task": 628.0, "store": 7.27, "fma": 0.205, "copy": 1.36, "gather": 7.43,

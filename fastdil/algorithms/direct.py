@@ -200,8 +200,9 @@ class _Layout:
             "call": 1,
             "unit": self.units / threads,
             "tile": self._tile_lines() * (inside + at_ends) * blocks / threads,
-            "store": self._stored_rows() * (inside + at_ends) / threads,
+            "store": self.planes * math.prod(problem.out_size[:2]) * (inside + at_ends) * problem.group_out / threads,
             "cycle": steps * self._line_cycles() * (inside + at_ends),
+            "straight": 0,
             "masked": steps * width * masked,
             "gather": steps / blocks * width * gathered,
             "index": self._indices(gathered, masked) / threads,
@@ -215,10 +216,6 @@ class _Layout:
     def _tile_lines(self) -> float:
         """Lines of tiles that follow each other along the width."""
         return self.units / self.chunks
-
-    def _stored_rows(self) -> float:
-        """Rows of the result that go through memory on their way."""
-        return self.planes * math.prod(self.problem.out_size[:2]) * self.problem.group_out
 
     def _tiles(self) -> tuple[int, int]:
         """Tiles of one output row that lie inside the input with all their taps, and the others."""
@@ -328,8 +325,11 @@ class _PlaneLayout(_Layout):
     def _tile_lines(self) -> float:
         return super()._tile_lines() * self.unit_rows / self.tile[0]
 
-    def _stored_rows(self) -> float:
-        return 0 if self._is_single else super()._stored_rows()
+    def features(self, threads: int) -> dict[str, float]:
+        amounts = super().features(threads)
+        if self._is_single:  # sums go straight to the result
+            amounts |= {"straight": amounts["cycle"], "cycle": 0, "tile": 0, "store": 0}
+        return amounts
 
     @property
     def _is_single(self) -> bool:
