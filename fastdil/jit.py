@@ -77,24 +77,12 @@ def helper(function: Callable) -> Callable:
 
     Unlike a jitted function it can be given an element kind or a tile size, and kernels that call it are still cached.
     """
-    return _overloaded(function, lambda *_: function)
-
-
-def choice(function: Callable) -> Callable:
-    """Let kernels call what a Python function returns: a helper that it chooses by the literal arguments.
-
-    An ``if`` on a literal would compile both sides. `function` sees None for an argument that is not literal.
-    """
-    return _overloaded(function, lambda *types: function(*(getattr(each, "literal_value", None) for each in types)))
-
-
-def _overloaded(function: Callable, implementation: Callable) -> Callable:
     from numba.extending import overload
 
     # No C function around each helper: it would be optimised and turned into machine code too. Helpers inlined by Numba
     # (`inline="always"`) were tried: `im2col` compiled in 25 seconds instead of 6, most of it type inference.
     options = {"error_model": "numpy", "no_cfunc_wrapper": True}
-    overload(function, prefer_literal=True, strict=False, jit_options=options)(implementation)
+    overload(function, prefer_literal=True, strict=False, jit_options=options)(lambda *_: function)
     return function
 
 

@@ -327,16 +327,11 @@ class _PlaneLayout(_Layout):
 
     def features(self, threads: int) -> dict[str, float]:
         amounts = super().features(threads)
-        if self._is_single:  # sums go straight to the result
-            amounts |= {"straight": amounts["cycle"], "cycle": 0, "tile": 0, "store": 0}
-        return amounts
-
-    @property
-    def _is_single(self) -> bool:
-        return self.problem.terms <= planes.SINGLE_TERMS
+        return amounts | {"straight": amounts["cycle"], "cycle": 0, "tile": 0, "store": 0}
 
     def kernel(self) -> Any:
-        return planes.plane_kernel(self.kind, self.vector_bytes, *self.tile, self._is_single)
+        is_single = self.problem.terms <= planes.SINGLE_TERMS
+        return planes.plane_kernel(self.kind, self.vector_bytes, *self.tile, is_single)
 
     def _line_cycles(self) -> float:
         rows, width = self.tile

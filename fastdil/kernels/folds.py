@@ -88,9 +88,9 @@ def folded_tile(kind, lanes, rows, width, size, params, scratch, source, weights
         fill_folded_segments(kind, lanes, size, params, scratch, source, first_output, lines, fold)
         table, start = scratch + load_i64(params, SEGMENT_TABLE), scratch + load_i64(params, SEGMENTS)
     plane_tile(
-        kind, lanes, rows, width, 0, table, 1, lines, heights, fold_taps,
-        all_taps - (heights - 1) * fold_taps, scratch + load_i64(params, CLOSES), start, step, weights, fold_taps,
-        all_taps, 0, tile, tile + rows * width * lanes * size if load_i64(params, IS_LONG) else 0, 0,
+        kind, lanes, rows, width, table, heights, fold_taps, all_taps - (heights - 1) * fold_taps,
+        scratch + load_i64(params, CLOSES), start, step, weights, tile,
+        tile + rows * width * lanes * size if load_i64(params, IS_LONG) else 0,
     )  # fmt: skip
 
 

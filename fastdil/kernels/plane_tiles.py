@@ -117,90 +117,126 @@ class _Tile:
         return counted_loop(builder, kernel.sheets, start, over_sheets)[2:]
 
 
+def _clear(vectors: Vectors, tile, errors, count: int) -> None:
+    """A tile in memory, and the errors of its sums unless their address is 0, from zero."""
+    for i in range(count):
+        vectors.store(vectors.zero, vectors.at(tile, i * vectors.lanes))
+    with vectors.builder.if_then(vectors.builder.icmp_signed("!=", errors, constant(0))):
+        for i in range(count):
+            vectors.store(vectors.zero, vectors.at(errors, i * vectors.lanes))
+
+
+def _add_chains(register_tile: _Tile, table, x, closes, tile, errors) -> None:
+    """Add all products to the `tile` in memory, chain by chain.
+
+    A chain ends after each kernel row that `closes` marks and is added exactly if `errors` is the address of a second
+    tile. So every output is the same sum of the same chains, wherever it stands in a tile.
+    """
+    vectors, builder, integers = register_tile.vectors, register_tile.vectors.builder, register_tile.integers
+
+    def close(line, present, sums):
+        """Add the rows whose chain ends after this line, and start new ones."""
+        sums = list(sums)
+        for row in present:
+            mark = integers.load_scalar(integers.at(closes, builder.sub(line, constant(row))))
+            part = register_tile.part([row])
+            at, at_errors = (vectors.at(address, part.start * vectors.lanes) for address in (tile, errors))
+            before = builder.block
+            with builder.if_then(builder.icmp_signed("!=", mark, constant(0))):
+                with builder.if_else(builder.icmp_signed("==", errors, constant(0))) as (plainly, exactly):
+                    with plainly:
+                        close_chain(vectors, at, sums[part], constant(1))
+                    with exactly:
+                        close_chain_exactly(vectors, at, at_errors, sums[part], constant(1))
+                end = builder.block
+            for i in range(part.start, part.stop):
+                phi = builder.phi(vectors.type)
+                phi.add_incoming(sums[i], before)
+                phi.add_incoming(vectors.zero, end)
+                sums[i] = phi
+        return sums
+
+    register_tile.sums(table, x, close)
+
+
 @intrinsic(prefer_literal=True)
 def plane_tile(
-    typingctx, kind, lanes, rows, width, masked, table, sheets, sheet_lines, heights, ntaps, last_taps, closes, x, step,
-    weights, row_weights, sheet_weights, masks, tile, errors, resume,
-):  # fmt: skip
-    """The tile of `rows` x `width` vectors behind `x`, as sums of chains that are added in memory.
-
-    A chain ends after each kernel row that `closes` marks and is added to `tile`, exactly if `errors` is the address of
-    a second tile; both start from zero unless `resume`. So every output is the same sum of the same chains, wherever it
-    stands in a tile.
-    """
-    kind_name, lane_count, tile_rows, tile_width, is_masked = literals(kind, lanes, rows, width, masked)
+    typingctx, kind, lanes, rows, width, table, heights, ntaps, last_taps, closes, x, step, weights, tile, errors
+):
+    """A tile of `rows` x `width` vectors behind `x`, one sheet, as sums of chains in memory (`_add_chains`)."""
+    kind_name, lane_count, tile_rows, tile_width = literals(kind, lanes, rows, width)
 
     def codegen(context, builder, signature, args):
-        table, sheets, sheet_lines, heights, taps, last_taps, closes, x, step = args[5:14]
-        weights, row_weights, sheet_weights, masks, tile, errors, resume = args[14:]
-        vectors = Vectors(builder, kind_name, lane_count)
-        kernel = _Kernel(
-            sheets, sheet_lines, heights, taps, last_taps, step, weights, row_weights, sheet_weights
-        )  # fmt: skip
-        register_tile = _Tile(vectors, tile_rows, tile_width, kernel, is_masked, masks)
-
-        def close(line, present, sums):
-            """Add to the tile the rows whose chain ends after this line, and start new ones."""
-            integers, sums = register_tile.integers, list(sums)
-            for row in present:
-                mark = integers.load_scalar(integers.at(closes, builder.sub(line, constant(row))))
-                part = register_tile.part([row])
-                at, at_errors = (vectors.at(address, part.start * lane_count) for address in (tile, errors))
-                before = builder.block
-                with builder.if_then(builder.icmp_signed("!=", mark, constant(0))):
-                    with builder.if_else(builder.icmp_signed("==", errors, constant(0))) as (plainly, exactly):
-                        with plainly:
-                            close_chain(vectors, at, sums[part], constant(1))
-                        with exactly:
-                            close_chain_exactly(vectors, at, at_errors, sums[part], constant(1))
-                    end = builder.block
-                for i in range(part.start, part.stop):
-                    phi = builder.phi(vectors.type)
-                    phi.add_incoming(sums[i], before)
-                    phi.add_incoming(vectors.zero, end)
-                    sums[i] = phi
-            return sums
-
-        with builder.if_then(builder.icmp_signed("==", resume, constant(0))):
-            for i in range(tile_rows * tile_width):
-                vectors.store(vectors.zero, vectors.at(tile, i * lane_count))
-            with builder.if_then(builder.icmp_signed("!=", errors, constant(0))):
-                for i in range(tile_rows * tile_width):
-                    vectors.store(vectors.zero, vectors.at(errors, i * lane_count))
-        register_tile.sums(table, x, close)
+        table, heights, taps, last_taps, closes, x, step, weights, tile, errors = args[4:]
+        vectors, one = Vectors(builder, kind_name, lane_count), constant(1)
+        kernel = _Kernel(one, constant(0), heights, taps, last_taps, step, weights, taps, constant(0))
+        _clear(vectors, tile, errors, tile_rows * tile_width)
+        register_tile = _Tile(vectors, tile_rows, tile_width, kernel, False, constant(0))
+        _add_chains(register_tile, table, x, closes, tile, errors)
         return context.get_dummy_value()
 
     arguments = (
-        kind, lanes, rows, width, masked, table, sheets, sheet_lines, heights, ntaps, last_taps, closes, x, step,
-        weights, row_weights, sheet_weights, masks, tile, errors, resume,
+        kind, lanes, rows, width, table, heights, ntaps, last_taps, closes, x, step, weights, tile, errors
     )  # fmt: skip
     return returns(types.void, arguments), codegen
 
 
 @intrinsic(prefer_literal=True)
 def plane_run(
-    typingctx, kind, lanes, rows, width, masked, table, sheets, sheet_lines, heights, ntaps, x, step, weights, masks,
-    outputs, present, target, row_bytes, bias, relu,
+    typingctx, kind, lanes, rows, width, single, masked, table, sheets, sheet_lines, heights, ntaps, most_taps, closes,
+    x, step, weights, masks, tile, errors, outputs, present, target, row_bytes, bias, relu,
 ):  # fmt: skip
-    """`outputs` neighbouring outputs of `present` rows of one phase, each one chain, straight to the result.
+    """`outputs` neighbouring outputs of `present` rows of one phase, straight to the result.
 
     They go to `target`, the rows `row_bytes` apart, with the element at `bias` (0: none) added, and clipped at zero if
     `relu`. The last tile of a row is moved back to end with it, so that whole vectors are stored wherever a row is at
     least a tile long; with `masked` it must not be longer.
+
+    With `single`, all terms of an output are one chain. Else they are those of `_add_chains`, kernel rows of more than
+    `most_taps` in parts.
     """
-    kind_name, lane_count, tile_rows, tile_width, is_masked = literals(kind, lanes, rows, width, masked)
+    kind_name, lane_count, tile_rows, tile_width, is_single, is_masked = literals(
+        kind, lanes, rows, width, single, masked
+    )
 
     def codegen(context, builder, signature, args):
-        table, sheets, sheet_lines, heights, taps, x, step, weights, masks = args[5:14]
-        outputs, present, target, row_bytes, bias, relu = args[14:]
+        table, sheets, sheet_lines, heights, taps, most_taps, closes, x, step, weights, masks = args[6:17]
+        memory, errors, outputs, present, target, row_bytes, bias, relu = args[17:]
         vectors, strip = Vectors(builder, kind_name, lane_count), constant(tile_width * lane_count)
-        kernel = _Kernel(
-            sheets, sheet_lines, heights, taps, taps, step, weights, taps, builder.mul(heights, taps)
-        )  # fmt: skip
+        kernel = _Kernel(sheets, sheet_lines, heights, taps, taps, step, weights, taps, builder.mul(heights, taps))
         tile = _Tile(vectors, tile_rows, tile_width, kernel, is_masked, masks)
         shift = optional_bias(vectors, bias, weights, 1)
         is_short = builder.icmp_signed("<", outputs, strip)
         last = builder.select(is_short, constant(0), builder.sub(outputs, strip))
+
+        def chained_sums(table, x):
+            count = tile_rows * tile_width
+            _clear(vectors, memory, errors, count)
+
+            def over_parts(index, _):
+                done = builder.mul(index, most_taps)
+                left = builder.sub(taps, done)
+                some = builder.select(builder.icmp_signed("<", left, most_taps), left, most_taps)
+                part = kernel._replace(taps=some, last_taps=some, weights=vectors.at(weights, done))
+                part_masks = tile.integers.at(masks, builder.mul(done, constant(tile_width)))
+                samples = vectors.at(x, builder.mul(done, step))
+                part_tile = _Tile(vectors, tile_rows, tile_width, part, is_masked, part_masks)
+                _add_chains(part_tile, table, samples, closes, memory, errors)
+                return []
+
+            parts = builder.udiv(builder.add(taps, builder.sub(most_taps, constant(1))), most_taps)
+            counted_loop(builder, parts, [], over_parts)
+            plain = [vectors.load(vectors.at(memory, i * lane_count)) for i in range(count)]
+            before = builder.block
+            with builder.if_then(builder.icmp_signed("!=", errors, constant(0))):
+                lost = [vectors.load(vectors.at(errors, i * lane_count)) for i in range(count)]
+                exact = [vectors.add_unless_nan(*pair) for pair in zip(plain, lost, strict=True)]
+                after = builder.block
+            phis = [builder.phi(vectors.type) for _ in range(count)]
+            for phi, *values in zip(phis, plain, exact, strict=True):
+                phi.add_incoming(values[0], before)
+                phi.add_incoming(values[1], after)
+            return phis
 
         def store_row(at, sums):
             values = [add_and_clip(vectors, value, shift, relu) for value in sums]
@@ -220,7 +256,8 @@ def plane_run(
             def over_tiles(index, _):
                 first = builder.mul(index, strip)
                 first = builder.select(builder.icmp_signed("<", first, last), first, last)
-                sums = tile.sums(table, vectors.at(x, first))
+                samples = vectors.at(x, first)
+                sums = tile.sums(table, samples) if is_single else chained_sums(table, samples)
                 for row in range(tile_rows):
                     at = builder.add(vectors.at(target, first), builder.mul(row_bytes, constant(row)))
                     with builder.if_then(builder.icmp_signed(">", present, constant(row))):
@@ -239,7 +276,7 @@ def plane_run(
         return context.get_dummy_value()
 
     arguments = (
-        kind, lanes, rows, width, masked, table, sheets, sheet_lines, heights, ntaps, x, step, weights, masks, outputs,
-        present, target, row_bytes, bias, relu,
+        kind, lanes, rows, width, single, masked, table, sheets, sheet_lines, heights, ntaps, most_taps, closes, x,
+        step, weights, masks, tile, errors, outputs, present, target, row_bytes, bias, relu,
     )  # fmt: skip
     return returns(types.void, arguments), codegen

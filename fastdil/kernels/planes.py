@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from fastdil import jit
-from fastdil.jit import choice, helper
+from fastdil.jit import helper
 from fastdil.kernels.copies import OUTSIDE, copy_run, fill_zeros, gather_vectors
 from fastdil.kernels.driver import KERNEL_ARGUMENTS
 from fastdil.kernels.geometry import (
@@ -47,10 +47,8 @@ from fastdil.kernels.geometry import (
 )
 from fastdil.kernels.intrinsics import call_on_row, load_i64, store_i64
 from fastdil.kernels.pack import fill_columns, fill_constant, row_offset
-from fastdil.kernels.plane_tiles import plane_run, plane_tile
+from fastdil.kernels.plane_tiles import plane_run
 from fastdil.kernels.stencil import CHAIN_TERMS, PLAIN_CHAINS, fill_masks
-from fastdil.kernels.store import store_tile
-from fastdil.kernels.totals import settle_tile
 from fastdil.workspace import lay_out
 
 #: A sum of at most so many products stays in registers from the first to the last: equal terms err by 7.7 eps.
@@ -71,11 +69,11 @@ _SLOT_BYTES = 1 << 15
     IS_LONG,  # 1 if there are so many chains that their sums must be exact
     SLOTS, SLOT_STEP,  # tiles at row ends that are remembered, and bytes for each
     SEGMENT,  # samples of one line that a tile reads
-    TABLE, SEGMENT_TABLE, SEGMENTS, SUMS, NO_ROWS, TAGS, ENDS, RUN, CLOSES,  # byte offsets into the scratch memory
+    TABLE, SEGMENT_TABLE, SEGMENTS, SUMS, NO_ROWS, TAGS, ENDS, CLOSES,  # byte offsets into the scratch memory
     LAID_OUT,  # the same of a laid-out plane, whose strides then take the place of the input's; else 0
     INPUT_N, INPUT_C, INPUT_D, INPUT_H,  # the input's strides, if planes are laid out
-) = range(GEOMETRY, GEOMETRY + 28)  # fmt: skip
-FIELDS = 28
+) = range(GEOMETRY, GEOMETRY + 27)  # fmt: skip
+FIELDS = 27
 
 
 @helper
@@ -192,63 +190,16 @@ def first_sample(params, column):
 
 
 @helper
-def chained_tile(kind, lanes, rows, width, size, params, scratch, source, weights, table, table_step, column):
-    """All products of the tile whose outputs start at `column`, chain by chain."""
-    strip, all_taps, mode = width * lanes, load_i64(params, KW), load_i64(params, MODE)
-    heights, sheets = load_i64(params, KH), load_i64(params, GROUP_IN) * load_i64(params, KD)
-    step, closes, tile = load_i64(params, DW), scratch + load_i64(params, CLOSES), scratch + load_i64(params, SUMS)
-    errors = tile + rows * strip * size if load_i64(params, IS_LONG) else 0
-    position = first_sample(params, column)
-    inside = is_inside(params, position, strip)
-    ends = 0 if inside else end_of_row(params, scratch, position, width, lanes)
-    start = source + position * size
-    if not inside and mode != 0:
-        fill_segments(kind, lanes, size, params, scratch, source, table, ends, sheets * (heights + rows - 1))
-        table, start = scratch + load_i64(params, SEGMENT_TABLE), scratch + load_i64(params, SEGMENTS)
-    for tap in range(0, all_taps, CHAIN_TERMS):
-        taps, first, at = min(all_taps - tap, CHAIN_TERMS), weights + tap * size, start + tap * step * size
-        if inside or mode != 0:
-            plane_tile(
-                kind, lanes, rows, width, 0, table, sheets, table_step, heights, taps, taps, closes, at, step, first,
-                all_taps, heights * all_taps, 0, tile, errors, tap,
-            )  # fmt: skip
-        else:
-            plane_tile(
-                kind, lanes, rows, width, 1, table, sheets, table_step, heights, taps, taps, closes, at, step, first,
-                all_taps, heights * all_taps, ends + tap * width * 8, tile, errors, tap,
-            )  # fmt: skip
-
-
-def chained_unit(
-    kind, lanes, rows, width, size, single, params, scratch, source, weights, table, table_step, target, row_distance,
+def plane_unit(
+    kind, lanes, rows, width, size, single, params, scratch, source, weights, table, table_step, target, row_bytes,
     begin, end, present, shift,
 ):  # fmt: skip
-    """The outputs `begin` to `end` of `present` rows, each the sum of several chains; `target` is the first of them."""
-    strip, run = width * lanes, scratch + load_i64(params, RUN)
-    store_i64(run, 0, 1)
-    store_i64(run, 1, 0)
-    for first in range(0, present, rows):
-        for column in range(begin, end, strip):
-            chained_tile(
-                kind, lanes, rows, width, size, params, scratch, source, weights, table + first * 8, table_step, column
-            )  # fmt: skip
-            store_i64(run, 2, min(strip, end - column))
-            for row in range(min(rows, present - first)):
-                part = scratch + load_i64(params, SUMS) + row * strip * size
-                if load_i64(params, IS_LONG):
-                    settle_tile(kind, lanes, part, part + rows * strip * size, width)
-                store_i64(run, 3, column - begin + (first + row) * row_distance)
-                store_tile(kind, lanes, size, 1, params, part, strip * size, 1, 0, shift, target, run)
-
-
-def single_unit(
-    kind, lanes, rows, width, size, single, params, scratch, source, weights, table, table_step, target, row_distance,
-    begin, end, present, shift,
-):  # fmt: skip
-    """`chained_unit` where each output is a single chain."""
+    """The outputs `begin` to `end` of `present` rows of one plane; `target` is the first of them."""
     strip, heights, all_taps = width * lanes, load_i64(params, KH), load_i64(params, KW)
     sheets, step, mode = load_i64(params, GROUP_IN) * load_i64(params, KD), load_i64(params, DW), load_i64(params, MODE)
-    row_bytes, relu, lines = row_distance * size, load_i64(params, RELU), heights + rows - 1
+    relu, lines, closes = load_i64(params, RELU), heights + rows - 1, scratch + load_i64(params, CLOSES)
+    sums = scratch + load_i64(params, SUMS)
+    errors = sums + rows * strip * size if load_i64(params, IS_LONG) else 0
     column = begin
     while column < end:
         position, at, outputs = first_sample(params, column), target + (column - begin) * size, end - column
@@ -265,24 +216,19 @@ def single_unit(
                 first, samples = scratch + load_i64(params, SEGMENT_TABLE), scratch + load_i64(params, SEGMENTS)
                 table_lines = lines
             plane_run(
-                kind, lanes, rows, width, 0, first, sheets, table_lines, heights, all_taps, samples, step, weights, 0,
-                outputs, present, at, row_bytes, shift, relu,
+                kind, lanes, rows, width, single, 0, first, sheets, table_lines, heights, all_taps, CHAIN_TERMS, closes,
+                samples, step, weights, 0, sums, errors, outputs, present, at, row_bytes, shift, relu,
             )  # fmt: skip
         else:
             plane_run(
-                kind, lanes, rows, width, 1, table, sheets, table_step, heights, all_taps, source + position * size,
-                step, weights, ends, outputs, present, at, row_bytes, shift, relu,
+                kind, lanes, rows, width, single, 1, table, sheets, table_step, heights, all_taps, CHAIN_TERMS, closes,
+                source + position * size, step, weights, ends, sums, errors, outputs, present, at, row_bytes, shift,
+                relu,
             )  # fmt: skip
         column += outputs
     if load_i64(params, ACTIVATE):
         for row in range(present):
             call_on_row(load_i64(params, ACTIVATE), target + row * row_bytes, end - begin)
-
-
-@choice
-def plane_unit(kind, lanes, rows, width, size, single, *_):
-    """Some columns of some output rows of one plane."""
-    return single_unit if single else chained_unit
 
 
 def _make_plane_kernel(kind: str, size: int, lanes: int, rows: int, width: int, single: int, name: str) -> Any:
@@ -339,7 +285,7 @@ def _make_plane_kernel(kind: str, size: int, lanes: int, rows: int, width: int, 
                 plane_unit(
                     kind, lanes, rows, width, size, single, params, scratch, source, w + group * terms * size,
                     unit_table, lines, out + (plane * load_i64(params, OUT_PIXELS) + first_output) * size,
-                    row_step * out_width, begin, min(begin + load_i64(params, CHUNK_PIXELS), out_width), present,
+                    row_step * out_width * size, begin, min(begin + load_i64(params, CHUNK_PIXELS), out_width), present,
                     bias + group * size if bias != 0 else 0,
                 )  # fmt: skip
             index += 1
@@ -399,7 +345,6 @@ def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int, rows: int, 
         (NO_ROWS, lanes * 8),
         (TAGS, int(params[SLOTS]) * 8),
         (ENDS, int(params[SLOTS]) * slot),
-        (RUN, 4 * 8),
         (CLOSES, int(params[KH]) * 8),
     )
     if params[LAID_OUT]:
