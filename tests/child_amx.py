@@ -23,7 +23,6 @@ from fastdil.kernels import tile_unit
 UNIT = os.environ.get("AMX_UNIT", "")
 if UNIT == "emulated":  # beside the vectors that every CPU with tiles has
     hardware._machine = dataclasses.replace(hardware.machine(), isa="avx512", amx=UNIT)
-
 elif UNIT == "native":
     assert hardware.amx_refusal() is None  # asks for the right to use the tiles
 
