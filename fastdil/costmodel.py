@@ -13,13 +13,15 @@ import numpy as np
 
 from fastdil.hardware import machine
 
-#: Weights of `amx`, not measured: no machine with AMX was at hand. What it has in common with `im2col` is rounded from
-#: that method. "product" (of two tiles, 16,384 operations) and "split" (of 16 numbers into one part) are derived from a
-#: prototype on a two-core machine with AMX: one product per number, its innermost loop ran at 3.9 TFLOP/s, whole 3 x 3
-#: layers at 1.5 to 1.8, and at 0.70 to 0.80 with three products per number.
+#: Weights of `amx`, not calibrated: no machine with AMX was at hand. What it has in common with `im2col` is rounded
+#: from that method. "product" (of two tiles, 16,384 operations) is derived from a prototype on a two-core machine with
+#: AMX, whose innermost loop ran at 3.9 TFLOP/s with one product per number. "split" (16 numbers into one part) and
+#: "weight" (packed, per part) took 1.8 to 2.1 ns and 0.7 to 2.0 ns on an AMD EPYC (Zen 3, AVX2), 2026-11-25, one
+#: thread. They predict 1.4 and 0.7 TFLOP/s on two cores for 256 channels of 65 x 65 and 3 x 3 taps at one and three
+#: products; 3 x 3 layers of the prototype reached 1.5 to 1.8 and 0.70 to 0.80.
 _AMX = {
     "call": 6000.0, "task": 1000.0, "store": 7.0, "copy": 1.0, "gather": 5.5, "entry": 11.0, "index": 5.7,
-    "stream": 0.02, "split": 3.0, "product": 8.4, "weight": 2.0,
+    "stream": 0.02, "split": 2.0, "product": 8.4, "weight": 1.0,
 }  # fmt: skip
 
 #: Instruction set -> method -> feature -> nanoseconds per unit; `weights_of` picks. Pedigree: ``python -m
