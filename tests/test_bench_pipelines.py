@@ -115,7 +115,7 @@ def test_rows_are_part_of_the_comparison(quick, monkeypatch, capsys, tmp_path):
 def test_the_suite_signal_has_them_all(monkeypatch, capsys):
     asked = []
     monkeypatch.setattr(pipelines, "measure", lambda names, *args: asked.append(names) or [])
-    monkeypatch.setattr(compare, "compare", lambda *args: compare.Comparison("float32", 1, 5, None, {}))
+    monkeypatch.setattr(compare, "compare", lambda *args, **settings: compare.Comparison("float32", 1, 5, None, {}))
     monkeypatch.setattr(timing, "bind_to_cores", lambda count: None)
     for suite in ("signal", "all", "dense"):
         assert compare.main(["--suite", suite]) == 0
