@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from numba import types
 from numba.extending import intrinsic
 
@@ -39,25 +41,30 @@ def two_sum(vectors: Vectors, value, total, errors, is_first=None) -> None:
     vectors.store(vectors.add(error, lost), errors)
 
 
-@intrinsic(prefer_literal=True)
-def add_vectors(typingctx, kind, lanes, total, part, count):
-    """``total += part``, `count` vectors."""
+def _combine(operation: Callable, kind, lanes, total, other, count):
+    """An intrinsic's signature and code: ``total = operation(total, other)`` on `count` vectors."""
     kind_name, lane_count = literals(kind, lanes)
 
     def codegen(context, builder, signature, args):
-        total, part, count = args[2:]
+        total, other, count = args[2:]
         vectors = Vectors(builder, kind_name, lane_count)
 
         def body(index, carried):
             shift = builder.mul(index, constant(lane_count))
             at = vectors.at(total, shift)
-            vectors.store(vectors.add(vectors.load(at), vectors.load(vectors.at(part, shift))), at)
+            vectors.store(operation(vectors, vectors.load(at), vectors.load(vectors.at(other, shift))), at)
             return []
 
         counted_loop(builder, count, [], body)
         return context.get_dummy_value()
 
-    return returns(types.void, (kind, lanes, total, part, count)), codegen
+    return returns(types.void, (kind, lanes, total, other, count)), codegen
+
+
+@intrinsic(prefer_literal=True)
+def add_vectors(typingctx, kind, lanes, total, part, count):
+    """``total += part``, `count` vectors."""
+    return _combine(Vectors.add, kind, lanes, total, part, count)
 
 
 @intrinsic(prefer_literal=True)
@@ -88,20 +95,4 @@ def merge_tile(typingctx, kind, lanes, part, total, errors, count, resume):
 @intrinsic(prefer_literal=True)
 def settle_tile(typingctx, kind, lanes, total, errors, count):
     """Add the errors that were kept to the sums; where a sum is infinite its error is NaN, and ignored."""
-    kind_name, lane_count = literals(kind, lanes)
-
-    def codegen(context, builder, signature, args):
-        total, errors, count = args[2:]
-        vectors = Vectors(builder, kind_name, lane_count)
-
-        def body(index, carried):
-            shift = builder.mul(index, constant(lane_count))
-            at = vectors.at(total, shift)
-            error, value = vectors.load(vectors.at(errors, shift)), vectors.load(at)
-            vectors.store(vectors.add_unless_nan(value, error), at)
-            return []
-
-        counted_loop(builder, count, [], body)
-        return context.get_dummy_value()
-
-    return returns(types.void, (kind, lanes, total, errors, count)), codegen
+    return _combine(Vectors.add_unless_nan, kind, lanes, total, errors, count)
