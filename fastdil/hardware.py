@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import math
 import os
 import platform
@@ -205,10 +206,12 @@ def _cpu_name() -> str:
 def _cpuinfo(field: str) -> str:
     """What Linux says of the first CPU under this name; empty elsewhere."""
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() == field:
-                return value.strip()
+        with Path("/proc/cpuinfo").open() as lines:
+            # Not the whole file: the kernel writes a part for each CPU while it is read.
+            for line in itertools.takewhile(str.strip, lines):
+                name, _, value = line.partition(":")
+                if name.strip() == field:
+                    return value.strip()
     except OSError:
         pass
     return ""
