@@ -14,7 +14,7 @@ from fastdil.algorithms.compiled import (
     pack_weights,
     real_strides,
 )
-from fastdil.algorithms.direct_layouts import ChannelLayout, channel_tile, lay_out
+from fastdil.algorithms.direct_layouts import ChannelLayout, channel_tile, layout_of
 from fastdil.hardware import Machine
 from fastdil.kernels import stencil
 from fastdil.kernels.geometry import ACTIVATE
@@ -38,11 +38,11 @@ class Direct:
         return None
 
     def features(self, problem: Problem, threads: int) -> dict[str, float]:
-        layout = lay_out(problem, is_plain=True)
+        layout = layout_of(problem, is_plain=True)
         return layout.features(min(threads, layout.tasks))
 
     def estimate(self, problem: Problem, threads: int) -> Estimate:
-        layout = lay_out(problem, is_plain=True)
+        layout = layout_of(problem, is_plain=True)
         return Estimate(
             costmodel.predict(self.name, layout.features(min(threads, layout.tasks))),
             layout.scratch_bytes * min(threads, layout.tasks),
@@ -57,7 +57,7 @@ class Direct:
 
     def bind(self, problem: Problem, x_strides: tuple[int, ...], finite: bool, threads: int) -> Call:
         strides = real_strides(problem, x_strides)
-        layout = lay_out(problem, is_plain=finite and strides[-1] == problem.unit)
+        layout = layout_of(problem, is_plain=finite and strides[-1] == problem.unit)
         params = layout.params
         layout.place(strides)
         params[ACTIVATE] = activation_address(problem)

@@ -19,7 +19,7 @@ _CHUNK_PIXELS = 4096
 _TASK_MACS = 1 << 19
 #: Depthwise planes are worked on together while their samples fit into a part of L2.
 _PLANES_BYTES = 1 << 18
-#: Where lines are laid out as the padding mode continues them, they must not either.
+#: Where lines are laid out as the padding mode continues them, they must not push the samples out of L2.
 _LINES_BYTES = 1 << 20
 #: Signals are folded from so many taps on, unless more than this share of the work would be lanes without outputs.
 _FEWEST_FOLDED, _MOST_WASTE = 24, 1.6
@@ -199,7 +199,7 @@ class ChannelLayout(Layout):
             return super()._indices(gathered, masked)
         lines = problem.group_in * problem.kernel[0] * problem.kernel[1]
         panels = -(-lines // int(self.params[stencil.PANEL_LINES]))
-        return self.units / self.chunks * gathered * problem.kernel[2] * self.strip * problem.unit * panels
+        return self._tile_lines() * gathered * problem.kernel[2] * self.strip * problem.unit * panels
 
 
 class PlaneLayout(Layout):
@@ -334,8 +334,11 @@ def _fold(problem: Problem) -> tuple[tuple[int, int], int] | None:
     return ((rows, width), best) if waste(best) <= _MOST_WASTE else None
 
 
-def lay_out(problem: Problem, is_plain: bool) -> Layout:
-    """`is_plain`: all weights are finite, and samples that follow each other along the width do so in memory."""
+def layout_of(problem: Problem, is_plain: bool) -> Layout:
+    """The layout that suits a problem.
+
+    `is_plain`: all weights are finite, and samples that follow each other along the width do so in memory.
+    """
     if is_plain:
         layout: Layout | None = None
         if (tile := _plane_tile(problem)) is not None:
