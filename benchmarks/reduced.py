@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import peers
-from benchmarks.peers import OpenVino, Run, Torch, load
+from benchmarks.peers import OpenVino, Peer, Run, Torch, load
 from benchmarks.workloads import Workload
 
 
@@ -25,18 +25,23 @@ def widened(bits: np.ndarray) -> np.ndarray:
     return (bits.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
 
 
-class TorchBfloat16(Torch):
+class _Reduced(Peer):
+    """A peer that is asked for every float32 workload."""
+
+    dtypes = ("float32",)
+
+    def supports(self, workload: Workload, dtype: str) -> str | None:
+        return None if dtype in self.dtypes else f"{self.name} is compared with float32"
+
+
+class TorchBfloat16(_Reduced, Torch):
     """PyTorch on bfloat16 tensors, channels first."""
 
     name = "torch_bf16"
-    dtypes = ("float32",)
 
     @staticmethod
     def reads(result: np.ndarray) -> np.ndarray:
         return widened(result)
-
-    def supports(self, workload: Workload, dtype: str) -> str | None:
-        return None if dtype in self.dtypes else f"{self.name} is compared with float32"
 
     def prepare(self, workload: Workload, x: np.ndarray, w: np.ndarray, threads: int) -> Run:
         torch = load("torch")
@@ -69,14 +74,11 @@ class TorchBfloat16Last(TorchBfloat16):
         return tensor.bfloat16().contiguous(memory_format=layout)
 
 
-class OpenVinoBfloat16(OpenVino):
+class OpenVinoBfloat16(_Reduced, OpenVino):
     """OpenVINO with its hint for bfloat16, which it follows where the machine has it."""
 
     name = "openvino_bf16"
     hint = "bf16"
-
-    def supports(self, workload: Workload, dtype: str) -> str | None:
-        return None if dtype in self.dtypes else f"{self.name} is compared with float32"
 
 
 #: In the order of their columns.

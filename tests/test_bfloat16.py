@@ -16,7 +16,7 @@ import fastdil
 from fastdil.problem import Problem
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
-CASES = [case for case in grid.CASES if str(case) in {str(chosen) for chosen in grid.SAMPLE[::6]}]
+CASES = grid.SAMPLE[::6]
 
 
 def rounded(values) -> np.ndarray:
