@@ -23,10 +23,8 @@ _PLANES_BYTES = 1 << 18
 _LINES_BYTES = 1 << 20
 #: Signals are folded from so many taps on, unless more than this share of the work would be lanes without outputs.
 _FEWEST_FOLDED, _MOST_WASTE = 24, 1.6
-#: Vectors of a tile with so few rows, for rows of samples that do not fill the widest: each is a kernel to compile.
-#: With 2, 3, 4, 6 and 8 instead, rows of 14 to 96 samples took the same time, within 8 % (float32, one and two tile
-#: rows and depthwise 3 x 3, AMD EPYC, AVX2, 2026-11).
-_WIDTHS = {8: (8, 6, 3), 6: (6, 3), 4: (4, 3), 3: (3, 2)}
+#: Vectors of a tile of few output channels, for rows that do not fill the widest: each is a kernel to compile.
+_WIDTHS = {8: (8, 6, 3), 6: (6, 3), 4: (4, 3)}
 
 
 @lru_cache(maxsize=256)  # functional calls ask each time they pack
@@ -41,7 +39,7 @@ def channel_tile(problem: Problem) -> tuple[int, int]:
     widths = {1: 8, 2: 6, 4: 4, 8: 3} if vector_bytes == 64 else {1: 8, 2: 4, 4: 2}
     rows = next((rows for rows in widths if rows >= problem.group_out * unit), max(widths))
     width = widths[rows]
-    return rows, _narrowed(width, problem.out_size[2] * unit, lanes) if rows <= 2 else width
+    return rows, _narrowed(_WIDTHS[width], problem.out_size[2] * unit, lanes) if rows <= 2 else width
 
 
 def _plane_tile(problem: Problem) -> tuple[int, int] | None:
@@ -57,22 +55,26 @@ def _plane_tile(problem: Problem) -> tuple[int, int] | None:
     vector_bytes = machine().vector_bytes
     if vector_bytes == 64:
         rows = min(4 if heights >= 5 else 3, heights, rows_of_phase)
-        most = 6 if rows <= 3 else 4
+        widths: tuple[int, ...] = (4, 2, 1)
     else:
         # 16 registers instead of 32. Two rows of four vectors or four of three on AVX2, one thread: 31 x 31 30.1 and
         # 27.6 ms, depthwise 7 x 7 of 56 x 56 1.2 and 0.63 ms (four of two), 5 x 5 6.4 and 6.9 ms.
         rows = min(4 if heights >= 7 else 2, heights, rows_of_phase)
-        most = 3 if rows > 2 else 4
+        widths = (3, 2) if rows > 2 else (4, 3)
     if rows < 2:
         return None
     lanes = lanes_of(element_kind(problem), vector_bytes)
-    return rows, _narrowed(most, problem.out_size[2], lanes)
+    return rows, _narrowed(widths, problem.out_size[2], lanes)
 
 
-def _narrowed(width: int, reals: int, lanes: int) -> int:
-    """At most `width` vectors, fewer where a row of `reals` samples is so short that whole vectors would be wasted."""
+def _narrowed(widths: tuple[int, ...], reals: int, lanes: int) -> int:
+    """The best of these numbers of vectors for rows of `reals` samples: few of them wasted, in few tiles.
+
+    Depthwise 3 x 3, AVX-512, one thread, tiles of one, two and four vectors: rows of 14 samples 0.120, 0.139 and 0.176
+    ms, of 28 samples 0.114, 0.098 and 0.128, of 112 samples (seven vectors) 0.85, 0.81 and 0.71.
+    """
     needed = -(-reals // lanes)
-    return min(_WIDTHS[width], key=lambda w: (-(-needed // w) * w, -w))
+    return min(widths, key=lambda width: -(-needed // width) * (width + 1))
 
 
 class Layout:
@@ -229,14 +231,10 @@ class PlaneLayout(Layout):
         return -(-self.planes // plane_block) * plane_block * depth * row_step * row_groups * self.chunks
 
     def _is_worth_copying(self, plane_elements: int) -> bool:
-        """Whether planes are laid out, so that no tile is at an end of a row: small ones, where many tiles would be.
-
-        Masks cost next to nothing where registers hold them.
-        """
+        """Whether planes are laid out, so that no tile is at an end of a row: small ones, where many tiles would be."""
         problem, (inside, at_ends) = self.problem, super()._tiles()
-        has_masks = self.vector_bytes == 64 and problem.padding_mode == "zeros"
         is_small = plane_elements * problem.dtype.itemsize <= _PLANES_BYTES and _plane_macs(problem) <= 2 * _TASK_MACS
-        return is_small and not has_masks and 3 * at_ends >= inside and problem.kernel[2] > 1
+        return is_small and 3 * at_ends >= inside and problem.kernel[2] > 1
 
     def _tiles(self) -> tuple[int, int]:
         inside, at_ends = super()._tiles()
