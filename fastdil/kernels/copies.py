@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 
 from llvmlite import ir
 from numba import types
@@ -14,8 +15,10 @@ from fastdil.kernels.vectors import I1, I32, I64, Vectors, constant, counted_loo
 #: far above: whatever is added to this mark, the sum is below half of it, and two marks do not overflow.
 OUTSIDE = -(2**61)
 
-#: Integers that `classify_lanes` writes for a vector: offset and mask of each of two runs.
-ENTRY_FIELDS = 4
+#: Runs of neighbours of which a vector is put together; one with more is gathered.
+_RUNS = 4
+#: Integers that `classify_lanes` writes for a vector: offset and mask of each run.
+ENTRY_FIELDS = 2 * _RUNS
 
 
 @intrinsic(prefer_literal=True)
@@ -80,10 +83,10 @@ def copy_run(typingctx, kind, lanes, target, source, count):
 
 @intrinsic(prefer_literal=True)
 def copy_runs(typingctx, kind, lanes, width, target, target_step, source, source_step, count, entries):
-    """`count` times: load `width` vectors, each of one or two runs of neighbours, and store them side by side.
+    """`count` times: load `width` vectors, each of a few runs of neighbours, and store them side by side.
 
-    `entries` holds what `classify_lanes` wrote for each vector; steps are in bytes. Two loads under complementary masks
-    take the place of a gather, which costs ten times as much on some processors.
+    `entries` holds what `classify_lanes` wrote for each vector; steps are in bytes. Loads under complementary masks
+    take the place of a gather, which costs ten times as much as two of them on some processors.
     """
     kind_name, lane_count, vector_count = literals(kind, lanes, width)
 
@@ -94,10 +97,12 @@ def copy_runs(typingctx, kind, lanes, width, target, target_step, source, source
         def entry(vector, field):
             return integers.load_scalar(integers.at(entries, vector * ENTRY_FIELDS + field))
 
-        starts = [[vectors.at(constant(0), entry(v, field)) for field in (0, 2)] for v in range(vector_count)]
-        masks = [[vectors.mask_from_bits(entry(v, field)) for field in (1, 3)] for v in range(vector_count)]
+        starts = [[vectors.at(constant(0), entry(v, 2 * run)) for run in range(_RUNS)] for v in range(vector_count)]
+        bits = [[entry(v, 2 * run + 1) for run in range(_RUNS)] for v in range(vector_count)]
 
         def copy(runs):
+            masks = [[vectors.mask_from_bits(mask) for mask in of_vector[:runs]] for of_vector in bits]
+
             def body(index, carried):
                 to, at = carried
                 for v in range(vector_count):
@@ -109,14 +114,19 @@ def copy_runs(typingctx, kind, lanes, width, target, target_step, source, source
 
             counted_loop(builder, count, [target, source], body)
 
-        second = constant(0)
-        for v in range(vector_count):
-            second = builder.or_(second, entry(v, 3))
-        with builder.if_else(builder.icmp_signed("==", second, constant(0))) as (single, double):
-            with single:
-                copy(1)
-            with double:
-                copy(2)
+        def suffice(runs):
+            """Whether no vector has more runs."""
+            others = reduce(builder.or_, (of_vector[runs] for of_vector in bits))
+            return builder.icmp_signed("==", others, constant(0))
+
+        with builder.if_else(suffice(2)) as (few, all_runs):
+            with few, builder.if_else(suffice(1)) as (single, double):
+                with single:
+                    copy(1)
+                with double:
+                    copy(2)
+            with all_runs:
+                copy(_RUNS)
         return context.get_dummy_value()
 
     arguments = (kind, lanes, width, target, target_step, source, source_step, count, entries)
@@ -229,9 +239,8 @@ def _lane_offsets(builder: ir.IRBuilder, lanes: int, tables: Sequence[ir.Value])
 def classify_lanes(typingctx, lanes, rows, columns, entry):
     """How to fetch one vector whose lane i stands at ``rows[i] + columns[i]`` (`OUTSIDE`: a zero).
 
-    Writes `ENTRY_FIELDS` integers behind `entry`: for each of two runs of lanes that are neighbours in memory, the
-    offset of lane 0, as if the run began there, and the mask of its lanes. Where there are more runs, the first mask
-    is -1.
+    Writes `ENTRY_FIELDS` integers behind `entry`: for each run of lanes that are neighbours in memory, the offset of
+    lane 0, as if the run began there, and the mask of its lanes. Where there are too many runs, the first mask is -1.
     """
     (lane_count,) = literals(lanes)
 
@@ -242,7 +251,7 @@ def classify_lanes(typingctx, lanes, rows, columns, entry):
         integers = Vectors(builder, "i64", 1)
         left = builder.bitcast(wanted, bits_type)
         runs = []
-        for _ in range(ENTRY_FIELDS // 2):
+        for _ in range(_RUNS):
             first = builder.and_(builder.cttz(left, ir.Constant(I1, 0)), ir.Constant(bits_type, lane_count - 1))
             anchor = builder.extract_element(anchors, builder.zext(first, I64))
             same = builder.icmp_signed("==", anchors, splat(builder, anchor, lane_count))

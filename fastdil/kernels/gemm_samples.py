@@ -83,7 +83,7 @@ def classify_block(params, state, scratch, lanes, taps, width_taps):
 
 @helper
 def runs_suffice(entries, count):
-    """Whether each of `count` vectors is made of at most two runs, so that nothing must be gathered."""
+    """Whether each of `count` vectors is made of few runs, so that nothing must be gathered."""
     fewest = 0
     for index in range(count):
         fewest = min(fewest, load_i64(entries, index * ENTRY_FIELDS + 1))
