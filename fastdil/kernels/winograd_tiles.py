@@ -10,6 +10,7 @@ from __future__ import annotations
 from numba import types
 from numba.extending import intrinsic
 
+from fastdil.kernels.tiles import accumulate
 from fastdil.kernels.vectors import Vectors, constant, counted_loop, literals, returns
 
 #: Samples that one tile reads along an axis, by its taps, and outputs that it makes.
@@ -19,6 +20,9 @@ OUTPUTS = {1: 1, 3: 2}
 #: Products that are summed in registers before they are added to the tile. Short, because transformed samples and
 #: weights may cancel against each other at the end: their sums must be better than those of plain products.
 CHAIN_TERMS = 12
+#: Sums of chains that stay in registers, beside as many chains, while a tile is computed: in memory, they would be
+#: loaded and stored for every twelve products (LLVM did both twice).
+_MOST_TOTALS = 12
 
 
 def _forward(vectors: Vectors, taps: int, x: list) -> list:
@@ -144,34 +148,33 @@ def frequency_tile(typingctx, kind, lanes, rows, width, weights, panel, pitch, t
     def codegen(context, builder, signature, args):
         weights, panel, pitch, terms, tile = args[4:]
         vectors = Vectors(builder, kind_name, lane_count)
-        size = tile_rows * tile_width
+        rows_at_once = tile_rows if tile_rows * tile_width <= _MOST_TOTALS else tile_rows // 2
+        zeros = [vectors.zero] * (rows_at_once * tile_width)
+        chains = builder.sdiv(builder.add(terms, constant(CHAIN_TERMS - 1)), constant(CHAIN_TERMS))
 
-        def chain(at_weights, at_panel, count):
-            def step(index, carried):
-                at_weights, at_panel, *sums = carried
-                samples = [vectors.load(vectors.at(at_panel, v * lane_count)) for v in range(tile_width)]
-                for row in range(tile_rows):
-                    weight = vectors.splat(vectors.load_scalar(vectors.at(at_weights, row)))
-                    for v in range(tile_width):
-                        i = row * tile_width + v
-                        sums[i] = vectors.fma(weight, samples[v], sums[i])
-                return [vectors.at(at_weights, tile_rows), builder.add(at_panel, pitch), *sums]
+        def step(_, carried):
+            at_weights, at_panel, *sums = carried
+            samples = [vectors.load(vectors.at(at_panel, v * lane_count)) for v in range(tile_width)]
+            for v in range(tile_width if fetches_next else 0):
+                vectors.prefetch(vectors.at(at_panel, (tile_width + v) * lane_count))
+            places = [vectors.at(at_weights, row) for row in range(rows_at_once)]
+            sums = accumulate(vectors, sums, samples, places)
+            return [vectors.at(at_weights, tile_rows), builder.add(at_panel, pitch), *sums]
 
-            following = counted_loop(builder, count, [at_weights, at_panel, *[vectors.zero] * size], step)
-            for i, value in enumerate(following[2:]):
-                at = vectors.at(tile, i * lane_count)
-                vectors.store(vectors.add(vectors.load(at), value), at)
-            return following[:2]
+        def add_chain(_, carried):
+            at_weights, at_panel, left, *totals = carried
+            count = builder.select(builder.icmp_signed("<", left, most), left, most)
+            at_weights, at_panel, *sums = counted_loop(builder, count, [at_weights, at_panel, *zeros], step)
+            totals = [vectors.add(total, value) for total, value in zip(totals, sums, strict=True)]
+            return [at_weights, at_panel, builder.sub(left, most), *totals]
 
-        for i in range(size):
-            vectors.store(vectors.zero, vectors.at(tile, i * lane_count))
-        chains = builder.sdiv(terms, constant(CHAIN_TERMS))
-        places = counted_loop(
-            builder, chains, [weights, panel], lambda _, carried: chain(*carried, constant(CHAIN_TERMS))
-        )
-        left = builder.srem(terms, constant(CHAIN_TERMS))
-        with builder.if_then(builder.icmp_signed(">", left, constant(0))):
-            chain(*places, left)
+        most = constant(CHAIN_TERMS)
+        for row in range(0, tile_rows, rows_at_once):
+            fetches_next = row > 0  # the strip of the next tile, while there is time between the products
+            start = [vectors.at(weights, row), panel, terms, *zeros]
+            totals = counted_loop(builder, chains, start, add_chain)[3:]
+            for i, value in enumerate(totals, row * tile_width):
+                vectors.store(value, vectors.at(tile, i * lane_count))
         return context.get_dummy_value()
 
     return returns(types.void, (kind, lanes, rows, width, weights, panel, pitch, terms, tile)), codegen
