@@ -21,6 +21,7 @@ from fastdil.jit import helper
 from fastdil.kernels.copies import OUTSIDE, gather_vectors
 from fastdil.kernels.driver import KERNEL_ARGUMENTS
 from fastdil.kernels.geometry import (
+    ACTIVATE,
     DW,
     GEOMETRY,
     GROUP_IN,
@@ -36,6 +37,7 @@ from fastdil.kernels.geometry import (
     OH,
     OUT_PIXELS,
     OW,
+    RELU,
     SW,
     UNIT,
     XC,
@@ -133,16 +135,31 @@ def pack_lines(kind, lanes, width, size, params, scratch, x, table, lines, first
 
 
 @helper
-def add_lines(
-    kind, lanes, rows, width, size, params, scratch, x, table, lines, weights, block_step, blocks, tile, tile_bytes,
-    way, column, count,
+def finish_block(kind, lanes, rows, width, size, unit, params, tile, errors, outputs, channel, bias, out, run):
+    """Store the finished tile of a block, whose first output channel is `channel` and starts at `out`."""
+    if errors != 0:
+        settle_tile(kind, lanes, tile, errors, rows * width)
+    store_tile(kind, lanes, size, unit, params, tile, width * lanes * size, outputs, channel, bias, out, run)
+
+
+@helper
+def compute_tile(
+    kind, lanes, rows, width, size, unit, params, scratch, x, table, lines, weights, block_step, way, column, count,
+    channel, bias, out,
 ):  # fmt: skip
-    """Add all products of a list of lines to `blocks` tiles, each followed by room for the errors of its sums."""
-    unit, all_taps, is_long = load_i64(params, UNIT), load_i64(params, KW), load_i64(params, IS_LONG)
+    """All output channels of a group for one tile of neighbouring outputs, from a list of the lines they read.
+
+    A block of channels is stored before the next one is computed: its stores are on their way to memory meanwhile. Sums
+    go from registers to the result unless they must first be put in order, made exact or handed to an activation.
+    """
+    blocks, all_taps, is_long = load_i64(params, GROUP_BLOCKS), load_i64(params, KW), load_i64(params, IS_LONG)
+    group_out, relu, tile_bytes = load_i64(params, GROUP_OUT), load_i64(params, RELU), rows * width * lanes * size
+    tile, run = scratch + load_i64(params, SUMS), scratch + load_i64(params, RUN)
+    plane_bytes = load_i64(params, OUT_PIXELS) * unit * size
+    is_plain = unit == 1 and is_long == 0 and load_i64(params, ACTIVATE) == 0 and count == width * lanes
     panel, panel_table = scratch + load_i64(params, PANEL), scratch + load_i64(params, PANEL_TABLE)
     masks = scratch + load_i64(params, MASKS)
-    step = load_i64(params, DW) * unit
-    chain_lines = load_i64(params, CHAIN_LINES)
+    step, chain_lines = load_i64(params, DW) * unit, load_i64(params, CHAIN_LINES)
     lines_at_once = load_i64(params, PANEL_LINES) if way == _GATHERED else max(lines, 1)
     resume = 0
     for tap in range(0, all_taps, CHAIN_TERMS):
@@ -162,18 +179,27 @@ def add_lines(
             listed = panel_table if is_gathered else part
             samples = panel if is_gathered else x + position * size
             sample_step, weight_shift = width * lanes if is_gathered else step, 0 if is_gathered else tap * rows * size
+            is_last = line + line_count == lines and tap + taps == all_taps
             for block in range(blocks):
                 base, target = weights + block * block_step * size + weight_shift, tile + 2 * block * tile_bytes
-                errors = target + tile_bytes if is_long else 0
+                errors, first = target + tile_bytes if is_long else 0, block * (rows // unit)
+                outputs, at = min(rows // unit, group_out - first), out + first * plane_bytes
+                shift = bias + (channel + first) * size if bias != 0 else 0
+                result = at + load_i64(run, 3) * size if is_last and is_plain else 0
                 if way == _AT_END:
                     stencil_tile(
                         kind, lanes, rows, width, 1, listed, line_count, chain_lines, taps, samples, sample_step,
-                        base, rows, masks, target, errors, resume,
+                        base, rows, masks, target, errors, resume, result, outputs, plane_bytes, shift, relu,
                     )  # fmt: skip
                 else:
                     stencil_tile(
                         kind, lanes, rows, width, 0, listed, line_count, chain_lines, taps, samples, sample_step,
-                        base, rows, 0, target, errors, resume,
+                        base, rows, 0, target, errors, resume, result, outputs, plane_bytes, shift, relu,
+                    )  # fmt: skip
+                if is_last and not is_plain:
+                    finish_block(
+                        kind, lanes, rows, width, size, unit, params, target, errors, outputs, channel + first, bias,
+                        at, run,
                     )  # fmt: skip
             resume = 1
             line += max(line_count, 1)
@@ -209,13 +235,12 @@ def open_tile(params, masks, run, line, column, count, width, lanes, masked_colu
 def _make_channel_kernel(kind: str, size: int, lanes: int, rows: int, width: int, unit: int, name: str) -> Any:
     """Tile rows are output channels of one output row (or their real and imaginary parts)."""
     stamp = jit.source_stamp()
-    strip = width * lanes
-    strip_pixels, tile_bytes = strip // unit, rows * strip * size
+    strip_pixels = width * lanes // unit
 
     def stencil(params, x, w, bias, out, scratch, task):
         stamp  # noqa: B018 - a closure cell in the cache key
-        table, sums = scratch + load_i64(params, TABLE), scratch + load_i64(params, SUMS)
-        run, masks = scratch + load_i64(params, RUN), scratch + load_i64(params, MASKS)
+        table, run = scratch + load_i64(params, TABLE), scratch + load_i64(params, RUN)
+        masks = scratch + load_i64(params, MASKS)
         groups, group_in, group_out = load_i64(params, GROUPS), load_i64(params, GROUP_IN), load_i64(params, GROUP_OUT)
         height, blocks = load_i64(params, OH), load_i64(params, GROUP_BLOCKS)
         chunks, chunk_pixels = load_i64(params, CHUNKS), load_i64(params, CHUNK_PIXELS)
@@ -238,19 +263,11 @@ def _make_channel_kernel(kind: str, size: int, lanes: int, rows: int, width: int
                 count = min(strip_pixels, end - column)
                 way = open_tile(params, masks, run, plane_line, column, count, width, lanes, masked_column)
                 masked_column = column if way == _AT_END else masked_column
-                add_lines(
-                    kind, lanes, rows, width, size, params, scratch, source, table, lines,
-                    w + group * blocks * block_step * size, block_step, blocks, sums, tile_bytes, way, column, count,
+                compute_tile(
+                    kind, lanes, rows, width, size, unit, params, scratch, source, table, lines,
+                    w + group * blocks * block_step * size, block_step, way, column, count, group * group_out, bias,
+                    out + plane * group_out * plane_bytes,
                 )  # fmt: skip
-                for block in range(blocks):
-                    first, tile = block * (rows // unit), sums + 2 * block * tile_bytes
-                    if load_i64(params, IS_LONG):
-                        settle_tile(kind, lanes, tile, tile + tile_bytes, rows * width)
-                    store_tile(
-                        kind, lanes, size, unit, params, tile, strip * size,
-                        min(rows // unit, group_out - first), group * group_out + first, bias,
-                        out + (plane * group_out + first) * plane_bytes, run,
-                    )  # fmt: skip
 
     return jit.callback(stencil, name, KERNEL_ARGUMENTS)
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 from numba import types
 from numba.extending import intrinsic
 
-from fastdil.kernels.totals import close_chain, close_chain_exactly
+from fastdil.kernels.finish import add_and_clip, optional_bias
+from fastdil.kernels.totals import add_to_tile, close_chain, close_chain_exactly
 from fastdil.kernels.vectors import Vectors, constant, counted_loop, literals, returns
 
 
@@ -146,10 +147,21 @@ def gemm_tile(
     return returns(types.void, arguments), codegen
 
 
+def _store_rows(vectors: Vectors, sums: list, width: int, out, outputs, row_bytes, bias, mapped, relu) -> None:
+    """Store the first `outputs` rows of sums, `row_bytes` apart, each with its element at `bias` (0: none) added."""
+    builder, has_bias = vectors.builder, vectors.builder.icmp_signed("!=", bias, constant(0))
+    for row in range(len(sums) // width):
+        with builder.if_then(builder.icmp_signed(">", outputs, constant(row))):
+            shift = optional_bias(vectors, builder.select(has_bias, vectors.at(bias, row), bias), mapped, 1)
+            at = builder.add(out, builder.mul(row_bytes, constant(row)))
+            for v, value in enumerate(sums[row * width : (row + 1) * width]):
+                vectors.store(add_and_clip(vectors, value, shift, relu), vectors.at(at, v * vectors.lanes))
+
+
 @intrinsic(prefer_literal=True)
 def stencil_tile(
     typingctx, kind, lanes, rows, width, masked, table, nlines, chain_lines, ntaps, x, step, weights, tap_step, masks,
-    tile, errors, resume,
+    tile, errors, resume, out, outputs, row_bytes, bias, relu,
 ):  # fmt: skip
     """A tile of a stencil: samples come straight from the rows of the input, wherever the taps fall.
 
@@ -158,11 +170,15 @@ def stencil_tile(
     ``t * tap_step + r`` elements into the line's weights. With `masked`, `masks` lists for each tap and
     vector the lanes to read; the others count as zeros. `tile` is a buffer of ``rows * width`` vectors, added to if
     `resume`; every `chain_lines` lines make one chain. With `errors` (an address, else 0) the chains are added exactly.
+
+    With `out` (an address, else 0; not with `errors`) the last chain, and what the tile holds, go straight to `outputs`
+    rows of the result (`_store_rows`).
     """
     kind_name, lane_count, tile_rows, tile_width, is_masked = literals(kind, lanes, rows, width, masked)
 
     def codegen(context, builder, signature, args):
-        table, nlines, chain_lines, ntaps, x, step, weights, tap_step, masks, tile, errors, resume = args[5:]
+        table, nlines, chain_lines, ntaps, x, step, weights, tap_step, masks, tile, errors, resume = args[5:17]
+        out, outputs, row_bytes, bias, relu = args[17:]
         vectors, integers = Vectors(builder, kind_name, lane_count), Vectors(builder, "i64", 1)
         sample_step, weight_step = vectors.at(constant(0), step), vectors.at(constant(0), tap_step)
 
@@ -187,23 +203,30 @@ def stencil_tile(
             count = builder.select(builder.icmp_signed("<", left, chain_lines), left, chain_lines)
             part = integers.at(table, builder.mul(done, constant(2)))
             _, *sums = counted_loop(builder, count, [part, *zeros], over_lines)
-            with builder.if_else(builder.icmp_signed("==", errors, constant(0))) as (plainly, exactly):
-                with plainly:
-                    close_chain(vectors, tile, sums, carried[0])
-                with exactly:
-                    close_chain_exactly(vectors, tile, errors, sums, carried[0])
+            is_result = builder.icmp_signed("==", chain, last_chain)
+            with builder.if_else(is_result) as (straight, chained):
+                with straight:
+                    totals = add_to_tile(vectors, tile, sums, carried[0])
+                    _store_rows(vectors, totals, tile_width, out, outputs, row_bytes, bias, weights, relu)
+                with chained, builder.if_else(builder.icmp_signed("==", errors, constant(0))) as (plainly, exactly):
+                    with plainly:
+                        close_chain(vectors, tile, sums, carried[0])
+                    with exactly:
+                        close_chain_exactly(vectors, tile, errors, sums, carried[0])
             return [constant(1)]
 
         zeros = [vectors.zero] * (tile_rows * tile_width)
         chains = builder.udiv(builder.add(nlines, builder.sub(chain_lines, constant(1))), chain_lines)
         # Once even without lines: the tile is zero then.
         chains = builder.select(builder.icmp_signed(">", chains, constant(1)), chains, constant(1))
+        is_straight = builder.icmp_signed("!=", out, constant(0))
+        last_chain = builder.select(is_straight, builder.sub(chains, constant(1)), chains)
         counted_loop(builder, chains, [resume], over_chains)
         return context.get_dummy_value()
 
     arguments = (
         kind, lanes, rows, width, masked, table, nlines, chain_lines, ntaps, x, step, weights, tap_step, masks, tile,
-        errors, resume,
+        errors, resume, out, outputs, row_bytes, bias, relu,
     )  # fmt: skip
     return returns(types.void, arguments), codegen
 

@@ -22,6 +22,19 @@ def close_chain(vectors: Vectors, tile, sums: list, resume) -> None:
                 vectors.store(value, vectors.at(tile, i * vectors.lanes))
 
 
+def add_to_tile(vectors: Vectors, tile, sums: list, resume) -> list:
+    """The accumulators added to what the tile holds if `resume`; the tile stays as it is."""
+    before = vectors.builder.block
+    with vectors.builder.if_then(vectors.builder.icmp_signed("!=", resume, constant(0))):
+        totals = [vectors.add(vectors.load(vectors.at(tile, i * vectors.lanes)), v) for i, v in enumerate(sums)]
+        after = vectors.builder.block
+    phis = [vectors.builder.phi(vectors.type) for _ in sums]
+    for phi, value, total in zip(phis, sums, totals, strict=True):
+        phi.add_incoming(value, before)
+        phi.add_incoming(total, after)
+    return phis
+
+
 def close_chain_exactly(vectors: Vectors, tile, errors, sums: list, resume) -> None:
     """Add the accumulators to the tile, and what that rounds away to `errors` (TwoSum: Knuth; Moller 1965)."""
     is_first = vectors.builder.icmp_signed("==", resume, constant(0))
