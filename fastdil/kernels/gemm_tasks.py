@@ -22,7 +22,7 @@ PLAIN_CHAINS = 12
 #: This kernel's own parameters, after the geometry.
 (
     REGIONS,  # how many
-    CHUNK_BLOCKS,  # weight blocks per task
+    CHUNK_BLOCKS,  # most weight blocks per task
     GROUP_BLOCKS,  # weight blocks per group
     BLOCK_PIXELS,  # most pixels per task
     KERNEL_TAPS,  # taps of the whole kernel
@@ -39,11 +39,13 @@ PLAIN_CHAINS = 12
 ) = range(GEOMETRY, GEOMETRY + 15)
 FIELDS = 15
 
-#: One region: first task, first output per axis, outputs per axis, blocks, taps per axis as [lo, hi).
+#: One region: first task, first output per axis, outputs per axis, blocks, weight blocks per task, taps per axis as
+#: [lo, hi).
 (
-    R_TASK, R_D, R_H, R_W, R_DEPTH, R_HEIGHT, R_WIDTH, R_BLOCKS, R_D_LO, R_D_HI, R_H_LO, R_H_HI, R_W_LO, R_W_HI,
-) = range(14)  # fmt: skip
-REGION_FIELDS = 14
+    R_TASK, R_D, R_H, R_W, R_DEPTH, R_HEIGHT, R_WIDTH, R_BLOCKS, R_CHUNK_BLOCKS, R_D_LO, R_D_HI, R_H_LO, R_H_HI, R_W_LO,
+    R_W_HI,
+) = range(15)  # fmt: skip
+REGION_FIELDS = 15
 
 #: What `open_block` works out for a task, at the start of the worker's scratch memory.
 (
@@ -80,7 +82,7 @@ def region_of(params, task):
 def open_task(params, region, state, task, strip_pixels, lanes, unit):
     """Decode a task: which pixels of which sample, which group, which blocks of output rows, how many lines of taps."""
     blocks, rest = load_i64(region, R_BLOCKS), task - load_i64(region, R_TASK)
-    block_pixels, chunk_blocks = load_i64(params, BLOCK_PIXELS), load_i64(params, CHUNK_BLOCKS)
+    block_pixels, chunk_blocks = load_i64(params, BLOCK_PIXELS), load_i64(region, R_CHUNK_BLOCKS)
     groups, group_blocks = load_i64(params, GROUPS), load_i64(params, GROUP_BLOCKS)
     first_pixel, rest = rest % blocks * block_pixels, rest // blocks
     chunks = (group_blocks + chunk_blocks - 1) // chunk_blocks
