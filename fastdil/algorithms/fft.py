@@ -14,7 +14,8 @@ from fastdil import costmodel
 from fastdil.addresses import address_of
 from fastdil.algorithms.base import Call, Estimate, Weights
 from fastdil.algorithms.compiled import all_finite, crop_bytes, real_strides
-from fastdil.algorithms.overlap_save import Cut, Spectra, Tables, best_cut, parameters
+from fastdil.algorithms.overlap_save import Cut, Tables, best_cut, parameters
+from fastdil.algorithms.spectra import Spectra, Transform
 from fastdil.algorithms.tameness import error_bound, refuse_untame
 from fastdil.errors import UntameInputError
 from fastdil.hardware import Machine
@@ -60,7 +61,7 @@ class Fft:
 
     def bind(self, problem: Problem, x_strides: tuple[int, ...], finite: bool, threads: int) -> Call:
         cut = _cut(problem)
-        tables = Tables(cut)
+        tables, transform = Tables(cut), Transform(cut)
         params, scratch_bytes = parameters(cut, tables)
         params[STRIDES] = real_strides(problem, x_strides)
         kernel = phase_kernel(cut.kind, cut.vector_bytes)
@@ -70,7 +71,7 @@ class Fft:
         def call(x: np.ndarray, weights: Weights, bias: np.ndarray | None, out: np.ndarray) -> None:
             if not weights.finite:
                 raise UntameInputError("method='fft': expected finite weights; a transform spreads Inf and NaN")
-            packed = weights.data.at(cut)
+            packed = weights.data.at(transform)
             report = np.empty((problem.batch, cut.all_tasks // problem.batch, REPORT_FIELDS))
             parts = (packed.spectra, packed.absolute, packed.squares, report)
             places = np.array([address_of(part) for part in parts], np.int64)

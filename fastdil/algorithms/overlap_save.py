@@ -1,4 +1,4 @@
-"""How `fft` cuts a problem into transforms, and weights in the order in which its kernel mixes channels."""
+"""How `fft` cuts a problem into transforms."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import numpy as np
 
 from fastdil import costmodel
 from fastdil.algorithms.compiled import activation_address, element_kind
-from fastdil.cache import BoundedCache
 from fastdil.hardware import machine
 from fastdil.kernels import phase_layout as layout
 from fastdil.kernels.geometry import ACTIVATE, GEOMETRY, fill, lanes_of
@@ -20,8 +19,6 @@ from fastdil.kernels.transforms import Schedule, frequencies, radices, transform
 from fastdil.problem import Pair, Problem
 from fastdil.workspace import lay_out, limit_bytes
 
-#: Spectra of one set of weights that are kept, one per transform size.
-_MOST_SPECTRA = 4
 #: Output rows of one task at most.
 _MOST_ROWS = 64
 #: Work of one pass over one point, by radix, relative to radix 4.
@@ -262,70 +259,3 @@ def _row_counts(problem: Problem) -> list[int]:
         return [1]
     most = min(-(-problem.out_size[1] // problem.dilation[1]), _MOST_ROWS)
     return [1 << n for n in range(most.bit_length() + 1) if 1 << n < 2 * most]
-
-
-class Packed(NamedTuple):
-    """Weights as the kernel reads them, for one cut."""
-
-    spectra: np.ndarray  #: by group, pair of frequencies, tile, depth, row, channel, output
-    absolute: np.ndarray  #: magnitudes relative to `largest`, of each group's output with the largest sum
-    squares: np.ndarray  #: sums of squares over the width, relative to `largest` squared
-    largest: float  #: the largest magnitude
-    total: float  #: the largest sum of magnitudes of an output
-
-
-class Spectra:
-    """Weights, and what the kernel needs of them for the cuts asked for so far."""
-
-    def __init__(self, problem: Problem, w: np.ndarray):
-        self.w = np.array(w.reshape(problem.out_channels, problem.group_in, *problem.kernel))
-        shape = (problem.groups, problem.group_out * problem.unit, problem.group_in * problem.unit, *problem.kernel)
-        self._real = _real_weights(problem, self.w).reshape(shape)
-        self._kept: BoundedCache = BoundedCache(_MOST_SPECTRA)
-
-    def at(self, cut: Cut) -> Packed:
-        """The weights for one cut."""
-        key = (cut.taps, cut.length, cut.tile_rows, cut.tile_outputs)
-        kept = self._kept.get(key)
-        if kept is None:
-            kept = self._packed(cut)
-            self._kept.put(key, kept)
-        return kept
-
-    def _packed(self, cut: Cut) -> Packed:
-        depths, heights, widths = (slice(first, end) for first, end in cut.taps)
-        w = self._real[..., depths, heights, widths]
-        magnitudes = np.abs(w)
-        largest = float(magnitudes.max(initial=0))
-        magnitudes /= largest or 1.0
-        totals = magnitudes.sum(axis=(2, 3, 4, 5), dtype=np.float64)
-        loudest = totals.argmax(axis=1)[:, None, None, None, None, None]
-        absolute = _rows_first(np.take_along_axis(magnitudes, loudest, 1))
-        squares = _rows_first(magnitudes.astype(np.float64) ** 2).sum(axis=-1).astype(w.dtype)
-        return Packed(_packed_spectra(w, cut), absolute, squares, largest, float(totals.max(initial=0)) * largest)
-
-
-def _packed_spectra(w: np.ndarray, cut: Cut) -> np.ndarray:
-    groups, outputs, channels, depths, heights, _ = w.shape
-    spectra = np.fft.rfft(w.astype(np.float64), cut.length).conj() / cut.length
-    tiles = cut.outputs // cut.tile_outputs
-    shape = (groups, tiles, cut.tile_outputs, channels, depths, heights + cut.tile_rows - 1, cut.tile_rows, cut.pairs)
-    packed = np.zeros(shape, np.result_type(w.dtype, np.complex64))
-    flat = packed.reshape(groups, cut.outputs, *shape[3:])
-    for row in range(cut.tile_rows):
-        flat[:, :outputs, :, :, row : row + heights, row] = spectra
-    return np.ascontiguousarray(packed.transpose(0, 7, 1, 4, 5, 3, 6, 2)).view(w.dtype)
-
-
-def _real_weights(problem: Problem, w: np.ndarray) -> np.ndarray:
-    """Complex channels as pairs of real ones: outputs (re, im) are ``[[re, -im], [im, re]]`` times inputs (re, im)."""
-    if problem.unit == 1:
-        return w
-    shaped = w.reshape(problem.out_channels, problem.group_in, problem.taps)
-    pairs = np.stack([np.stack([shaped.real, -shaped.imag], 2), np.stack([shaped.imag, shaped.real], 2)], 1)
-    return np.ascontiguousarray(pairs)
-
-
-def _rows_first(w: np.ndarray) -> np.ndarray:
-    """From (group, output, channel, depth, row, tap) to (group, output, depth, row, channel, tap)."""
-    return np.ascontiguousarray(w.transpose(0, 1, 3, 4, 2, 5))

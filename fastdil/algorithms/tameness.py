@@ -14,7 +14,8 @@ import math
 import numpy as np
 
 from fastdil import costmodel
-from fastdil.algorithms.overlap_save import Cut, Packed
+from fastdil.algorithms.overlap_save import Cut
+from fastdil.algorithms.spectra import Packed
 from fastdil.errors import UntameInputError
 from fastdil.padding import source_indices
 from fastdil.problem import Problem
