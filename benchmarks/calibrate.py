@@ -29,8 +29,10 @@ from fastdil.problem import Problem
 
 #: Problems are drawn between these many multiply-accumulates.
 _MACS = (1e4, 1e9)
-#: Numbers, at least, whose preparation is long enough to be timed.
-_FEWEST_WEIGHTS = 30_000
+#: Numbers whose preparation takes next to nothing beside what is the same for any number, and those where it is most.
+_FEW_WEIGHTS, _MANY_WEIGHTS = 3_000, 30_000
+#: Seconds of a call from which the preparation of few weights can be told.
+_SHORT = 5e-4
 #: Predicted seconds beyond which a method is not timed.
 _TOO_SLOW = 0.3
 
@@ -55,7 +57,8 @@ class Timing(NamedTuple):
     method: str
     features: dict[str, float]
     seconds: float
-    weight: float | None = None  #: nanoseconds to prepare one weight, where there are enough to tell
+    prepared: int = 0  #: numbers that are prepared
+    preparation: float = 0.0  #: seconds that a functional call takes longer for that than a plan
 
 
 def draws(count: int, seed: int) -> Iterator[Draw]:
@@ -131,23 +134,30 @@ def measure(draw: Draw, threads: int, budget: float = 0.1) -> list[Timing]:
             call(x)
             samples[name].append(time.perf_counter() - start)
     medians = {name: statistics.median(times) for name, times in samples.items()}
-    weights = {name: _weight_time(draw, name, threads, x, w, medians[name]) for name in calls}
-    return [Timing(name, features[name], medians[name], weights[name]) for name in calls]
+    return [
+        Timing(name, features[name], medians[name], *_prepare(draw, name, threads, x, w, medians[name]))
+        for name in calls
+    ]
 
 
-def _weight_time(draw: Draw, method: str, threads: int, x: np.ndarray, w: np.ndarray, seconds: float) -> float | None:
-    """Nanoseconds that a functional call takes longer than a plan's `seconds`, for each weight that it prepares."""
-    unit = costmodel.preparation(method, 1)
+def _prepare(draw: Draw, method: str, threads: int, x: np.ndarray, w: np.ndarray, seconds: float) -> tuple[int, float]:
+    """Numbers that a functional call prepares, and the seconds that it takes longer than a plan, which takes `seconds`.
+
+    Zeros where that could not be told from the noise.
+    """
+    fixed = costmodel.preparation(method, 0)
     estimate = ALGORITHMS[method].estimate(draw.problem, granted_threads(draw.problem, threads))
-    count = estimate.preparation_seconds / unit if unit else 0
-    if count < _FEWEST_WEIGHTS:
-        return None
-    calls = []
-    for _ in range(4):
+    count = (estimate.preparation_seconds - fixed) / max(costmodel.preparation(method, 1) - fixed, 1e-15)
+    if count < _MANY_WEIGHTS and (count >= _FEW_WEIGHTS or seconds > _SHORT):
+        return 0, 0.0
+    prepared, differences = plan(w, method=method, threads=threads, **draw.spec), []
+    for _ in range(5):
         start = time.perf_counter()
+        prepared(x)
+        middle = time.perf_counter()
         conv(x, w, method=method, threads=threads, **draw.spec)
-        calls.append(time.perf_counter() - start)
-    return 1e9 * max(statistics.median(calls[1:]) - seconds, 0) / count  # the first one also worked out the layout
+        differences.append(time.perf_counter() - middle - (middle - start))
+    return round(count), max(statistics.median(differences[1:]), 0.0)  # the first calls also worked out the layout
 
 
 def fit(timings: list[Timing], ratios: list[float]) -> dict[str, float]:
@@ -172,8 +182,15 @@ def fit(timings: list[Timing], ratios: list[float]) -> dict[str, float]:
     fitted = np.exp(least_squares(errors, begin, loss="soft_l1", f_scale=0.2).x)
     kept = np.where((largest > 0) & (fitted > 1e-4), fitted / np.maximum(largest, 1e-300), 0.0)
     table = {name: float(f"{value:.3g}") for name, value in zip(names, kept, strict=True)}
-    table["weight"] = float(f"{statistics.median([t.weight for t in timings if t.weight is not None] or [0.0]):.3g}")
-    return table
+    return table | _fit_preparation(timings)
+
+
+def _fit_preparation(timings: list[Timing]) -> dict[str, float]:
+    """Nanoseconds to prepare any weights, and for each number: medians over those with few, and with many."""
+    few = [1e9 * t.preparation for t in timings if 0 < t.prepared < _FEW_WEIGHTS]
+    fixed = statistics.median(few or [0.0])
+    many = [max(1e9 * t.preparation - fixed, 0) / t.prepared for t in timings if t.prepared >= _MANY_WEIGHTS]
+    return {"prepare": float(f"{fixed:.3g}"), "weight": float(f"{statistics.median(many or [0.0]):.3g}")}
 
 
 def report(results: list[list[Timing]], table: dict[str, dict[str, float]]) -> str:
@@ -229,6 +246,10 @@ def main(arguments: list[str] | None = None) -> int:
             if mine:
                 timings, ratios = zip(*mine, strict=True)
                 table[method] = fit(list(timings), list(ratios))
+        # What any functional call takes longer than a plan tells no method from another.
+        common = min(filter(None, (weights["prepare"] for weights in table.values())), default=0.0)
+        for weights in table.values():
+            weights["prepare"] = round(max(weights["prepare"] - common, 0.0), 1)
     print(report(results, table))
     return 0
 

@@ -21,55 +21,55 @@ from fastdil.hardware import machine
 #: products; 3 x 3 layers of the prototype reached 1.5 to 1.8 and 0.70 to 0.80.
 _AMX = {
     "call": 6000.0, "task": 1000.0, "store": 7.0, "copy": 1.0, "gather": 5.5, "entry": 11.0, "index": 5.7,
-    "stream": 0.02, "split": 2.0, "product": 8.4, "weight": 1.0,
+    "stream": 0.02, "split": 2.0, "product": 8.4, "prepare": 0.0, "weight": 1.0,
 }  # fmt: skip
 
 #: Instruction set -> method -> feature -> nanoseconds per unit; `weights_of` picks. Pedigree: ``python -m
-#: benchmarks.calibrate``, random float32 and float64 problems on one and two threads of two cores.
-#: avx512: AMD EPYC (Zen 4), 2026-11-24, 200 problems. Predictions are off by 1.25 to 1.28 times (median); choices are
-#: within 15 % of the best on 90 % of the problems and never beyond 2.14 times. Not measured: "fft" and "winograd",
-#: which are the first guesses for the machine below, every "weight", "index" and `direct`'s "store" and "straight".
-#: avx2: AMD EPYC (Zen 3), 2026-11-25, 300 problems of seed 5 (0.05 s per method) and the layers of
-#: `benchmarks.workloads`; `benchmarks.dispatch_quality` judges the choices. "weight" is the median over six layers on
-#: one and two threads; `direct`'s "straight" comes from two depthwise layers and two images, one thread.
+#: benchmarks.calibrate --seed 5 --problems 300``, random float32 and float64 problems and the layers of
+#: `benchmarks.workloads` on one and two threads of two cores; `benchmarks.dispatch_quality` judges the choices.
+#: "prepare" and "weight": what preparing any weights takes, and each number of them.
+#: avx512: AMD EPYC (Zen 4), 2026-11-29. Predictions are off by 1.13 to 1.23 times (median); choices are within 15 % of
+#: the best on 94 % of these problems and never beyond 2.05 times.
+#: avx2: AMD EPYC (Zen 3), 2026-11-25; `direct`'s "straight" from two depthwise layers and two images, one thread.
+#: Every "prepare", and "weight" of `fft`, are those of the Zen 4, the latter with AVX2.
 NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {
     "avx512": {
-        "reference": {"call": 55100.0, "product": 4.62, "weight": 0.0},
+        "reference": {"call": 48800.0, "product": 4.93, "prepare": 0.0, "weight": 0.0},
         "direct": {
-            "call": 9410.0, "unit": 52.4, "tile": 2.99, "store": 0.0, "cycle": 0.81, "straight": 0.81, "masked": 0.0,
-            "gather": 6.57, "index": 0.0, "byte": 0.0956, "weight": 1.0,
+            "call": 3130.0, "unit": 46.0, "tile": 0.0, "store": 10.7, "cycle": 0.699, "straight": 0.948,
+            "masked": 0.197, "gather": 7.24, "index": 1.94, "byte": 0.0497, "prepare": 1300.0, "weight": 0.853,
         },
         "im2col": {
-            "call": 5000.0, "task": 778.0, "store": 7.24, "fma": 0.406, "copy": 0.156, "gather": 5.49, "entry": 10.7,
-            "index": 0.0, "stream": 0.0, "weight": 1.0,
+            "call": 1450.0, "task": 742.0, "store": 6.7, "fma": 0.315, "copy": 1.37, "gather": 7.63, "entry": 17.8,
+            "index": 2.69, "stream": 0.0, "prepare": 0.0, "weight": 0.821,
         },
         "fft": {
-            "call": 50800.0, "task": 349.0, "butterfly": 0.345, "mix": 0.322, "move": 7.45, "element": 0.0,
-            "spill": 0.606, "stream": 0.0, "weight": 19.8,
+            "call": 26800.0, "task": 0.0, "butterfly": 0.406, "mix": 0.353, "move": 12.7, "element": 0.0,
+            "spill": 0.329, "stream": 0.0, "prepare": 40600.0, "weight": 1.88,
         },
         "winograd": {
-            "call": 60000.0, "task": 5000.0, "line": 30.0, "run": 10.0, "forward": 1.0, "fma": 0.4, "backward": 1.0,
-            "store": 5.0, "stream": 0.01, "byte": 0.05, "weight": 4.0,
+            "call": 25500.0, "task": 497.0, "line": 55.6, "run": 25.8, "forward": 0.25, "fma": 0.281,
+            "backward": 1.77, "store": 12.4, "stream": 0.133, "byte": 0.123, "prepare": 55200.0, "weight": 2.8,
         },
         "amx": _AMX,
     },
     "avx2": {
-        "reference": {"call": 99400.0, "product": 7.51, "weight": 0.0},
+        "reference": {"call": 99400.0, "product": 7.51, "prepare": 0.0, "weight": 0.0},
         "direct": {
             "call": 11700.0, "unit": 83.2, "tile": 21.2, "store": 16.6, "cycle": 0.629, "straight": 0.36,
-            "masked": 0.54, "gather": 5.65, "index": 2.15, "byte": 0.0505, "weight": 1.1,
+            "masked": 0.54, "gather": 5.65, "index": 2.15, "byte": 0.0505, "prepare": 0.0, "weight": 1.1,
         },
         "im2col": {
             "call": 4210.0, "task": 628.0, "store": 7.27, "fma": 0.205, "copy": 1.36, "gather": 7.43,
-            "entry": 11.4, "index": 5.65, "stream": 0.0209, "weight": 1.5,
+            "entry": 11.4, "index": 5.65, "stream": 0.0209, "prepare": 0.0, "weight": 1.5,
         },
         "fft": {
             "call": 113000.0, "task": 459.0, "butterfly": 0.0, "mix": 0.265, "move": 11.8, "element": 0.0,
-            "spill": 0.0, "stream": 0.0, "weight": 12.0,
+            "spill": 0.0, "stream": 0.0, "prepare": 40600.0, "weight": 1.9,
         },
         "winograd": {
             "call": 112000.0, "task": 818.0, "line": 73.9, "run": 22.5, "forward": 0.0, "fma": 0.26,
-            "backward": 2.75, "store": 7.21, "stream": 0.148, "byte": 0.147, "weight": 4.5,
+            "backward": 2.75, "store": 7.21, "stream": 0.148, "byte": 0.147, "prepare": 55200.0, "weight": 4.5,
         },
         "amx": _AMX,  # with the emulated unit only
     },
@@ -102,7 +102,8 @@ def predict(method: str, features: Mapping[str, float]) -> float:
 
 def preparation(method: str, numbers: float) -> float:
     """Seconds that preparing the weights is predicted to take, for this many numbers."""
-    return 1e-9 * weights_of(method)["weight"] * numbers
+    weights = weights_of(method)
+    return 1e-9 * (weights["prepare"] + weights["weight"] * numbers)
 
 
 def error_limit(precision: str, dtype: np.dtype) -> float:

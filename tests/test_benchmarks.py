@@ -391,11 +391,12 @@ def test_fit_finds_the_weights_behind_disturbed_timings():
     for number in range(200):
         features = {"call": 1.0, "fma": float(np.exp(rng.uniform(5, 15))), "never": 0.0}
         seconds = 1e-9 * (5000 + 0.25 * features["fma"]) * np.exp(0.05 * rng.standard_normal())
-        timings.append(calibrate.Timing("im2col", features, seconds * (4 if number % 15 == 0 else 1), weight=2.0))
+        prepared = (100_000, 203e-6) if number % 2 else (100, 3e-6)
+        timings.append(calibrate.Timing("im2col", features, seconds * (4 if number % 15 == 0 else 1), *prepared))
     found = calibrate.fit(timings, [1.0] * len(timings))
     assert found["call"] == pytest.approx(5000, rel=0.1)
     assert found["fma"] == pytest.approx(0.25, rel=0.1)
-    assert (found["never"], found["weight"]) == (0.0, 2.0)
+    assert (found["never"], found["prepare"], found["weight"]) == (0.0, 3000.0, 2.0)
 
 
 def test_dispatch_quality_runs(capsys):

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 import fastdil
+from fastdil.algorithms import im2col, regions
+from fastdil.problem import Problem
 
 FLOATS = ("float32", "float64", "complex64", "complex128")
 INTEGERS = ("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
@@ -534,6 +536,24 @@ def test_errors_leave_out_untouched(wrong):
     with pytest.raises(ValueError, match="expected"):
         fastdil.conv1d(x, w, out=out, **wrong)
     assert (out == 5).all()
+
+
+@pytest.mark.parametrize("outputs", [81, 96])
+def test_regions_in_halves_are_whole(monkeypatch, outputs):
+    """`im2col` computes the last of few regions in halves of the outputs, whatever their number; bits stay the same."""
+    rng = np.random.default_rng(0)
+    x, w = (rng.standard_normal(shape, np.float32) for shape in ((1, 5, 33, 33), (outputs, 5, 3, 3)))
+    problem = Problem.create(x.shape, w.shape, dilation=12, padding=12)
+    pieces = regions.cut(problem, lambda region: region.pixels * region.taps)
+    monkeypatch.setattr(im2col, "_cut", lambda problem, finite: pieces)
+    assert len(pieces) == 9
+    assert im2col.Layout(problem, pieces, 2).halved > 0
+    halves, alone = (
+        fastdil.conv2d(x, w, dilation=12, padding=12, method="im2col", threads=threads) for threads in (2, 1)
+    )
+    truth = naive.conv(x, w, dilation=12, padding=12)
+    checks.assert_within(halves, truth, naive.bound("float32", x, w, dilation=12, padding=12))
+    np.testing.assert_array_equal(halves, alone)
 
 
 # ---------------------------------------------------------------------------------------------------------

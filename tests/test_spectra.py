@@ -55,7 +55,7 @@ def cut_for(w, groups, length, rows, **spec):
     x_shape = (1, w.shape[1] * groups, 7, 9, 300)
     spec = {"padding": 0, "dilation": 1, "padding_mode": "zeros", **spec}
     problem = Problem.create(x_shape, w.shape, dtype=w.dtype.name, stride=1, groups=groups, **spec)
-    return problem, overlap_save.Cut(overlap_save._trim(problem), length, rows)
+    return problem, overlap_save.Cut(overlap_save._trim(problem), hardware.machine().vector_bytes, length, rows)
 
 
 def as_real(w, groups):

@@ -33,10 +33,10 @@ from fastdil.problem import Problem
 
 #: Blocks of pixels per thread worth having, so that unequal blocks balance.
 _TASKS_PER_THREAD = 4
-#: So few tasks per thread may end unevenly.
+#: So many tasks per thread end evenly enough.
 _TASKS_TO_EVEN = 8
-#: What half the outputs of a task take, times two: samples are packed for each half.
-_PACKING = 1.1
+#: Blocks of outputs that are worth a task in halves, which then takes so many times longer: samples are packed twice.
+_BLOCKS_TO_HALVE, _REPACKED = 9, 1.1
 #: Output rows of one task at most: their sums share L2 with the panel.
 _MOST_ROWS = 1024
 
@@ -138,7 +138,7 @@ class Layout:
         while self.tasks < threads and self.chunk_blocks > 4:
             self.chunk_blocks = -(-self.chunk_blocks // 2)
             self.tasks = self._count(self.block_pixels)
-        self.halved = self._most_even(threads) if threads > 1 and self.tasks < _TASKS_TO_EVEN * threads else 0
+        self.halved = self._halved(threads)
         self.params = fill(problem, tasks.FIELDS + len(plan) * tasks.REGION_FIELDS)
         self.params[tasks.REGIONS] = len(plan)
         self.params[tasks.CHUNK_BLOCKS] = self.chunk_blocks
@@ -234,11 +234,14 @@ class Layout:
             most = -(-most // (2 * strip)) * strip
         return most
 
-    def _most_even(self, threads: int) -> int:
-        """How many of the last regions to compute in tasks of half the outputs, so that threads end together.
+    def _halved(self, threads: int) -> int:
+        """How many of the last regions to compute in tasks of half the outputs, so that few tasks end together.
 
         Nine regions of a 33 x 33 map with dilation 12 are 8 % more work for one of two threads than for the other.
         """
+        is_even = threads == 1 or self.tasks >= _TASKS_TO_EVEN * threads
+        if is_even or self.chunks > 1 or self.group_blocks < _BLOCKS_TO_HALVE:
+            return 0
 
         def end(halved: int) -> float:
             busy = [0.0] * threads
@@ -247,10 +250,10 @@ class Layout:
                 blocks = -(-region.pixels // self.block_pixels)
                 work = -(-region.pixels // self.vector_pixels) * region.taps / blocks
                 for _ in range(self.problem.batch * self.problem.groups * blocks * parts):
-                    heapq.heapreplace(busy, busy[0] + work * (_PACKING if parts > 1 else 1) / parts)
+                    heapq.heapreplace(busy, busy[0] + work * (_REPACKED if parts > 1 else 1) / parts)
             return max(busy)
 
-        return min(range(len(self.plan)), key=end) if self.chunks == 1 and self.group_blocks > 8 else 0
+        return min(range(len(self.plan)), key=end)
 
     def _write_regions(self) -> int:
         """Write the regions into the parameters; returns the number of tasks."""

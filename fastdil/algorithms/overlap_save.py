@@ -29,9 +29,9 @@ def _real_dtype(problem: Problem) -> np.dtype:
     return np.dtype(f"f{int(element_kind(problem)[1:]) // 8}")
 
 
-def _tile(problem: Problem, rows: int) -> tuple[int, int]:
+def _tile(problem: Problem, vector_bytes: int, rows: int) -> tuple[int, int]:
     """Output rows and output channels of a register tile: several rows where there is a single channel."""
-    most = 4 if machine().vector_bytes == 64 else 2
+    most = 4 if vector_bytes == 64 else 2
     outputs = problem.group_out * problem.unit
     if outputs > 1:
         return 1, next(n for n in (2, 4) if n >= min(outputs, most))
@@ -71,15 +71,15 @@ def _trim(problem: Problem) -> Trimmed:
 
 
 class Cut:
-    """One way to cut a problem: `length` points per transform, `rows` output rows per task.
+    """One way to cut a problem: vectors of `vector_bytes`, `length` points per transform, `rows` output rows per task.
 
     `problem` is the one that kernels see.
     """
 
-    def __init__(self, trimmed: Trimmed, length: int, rows: int):
+    def __init__(self, trimmed: Trimmed, vector_bytes: int, length: int, rows: int):
         self.problem, self.taps = problem, _ = trimmed
         self.length, self.rows = length, rows
-        self.kind, self.vector_bytes = element_kind(problem), machine().vector_bytes
+        self.kind, self.vector_bytes = element_kind(problem), vector_bytes
         self.lanes = lanes_of(self.kind, self.vector_bytes)
         outputs, taps, dilation = problem.out_size, problem.kernel, problem.dilation
         self.row_step = dilation[1] if taps[1] > 1 else 1
@@ -91,7 +91,7 @@ class Cut:
         self.blocks = -(-per_phase // self.block)
         self.sequences = outputs[0] * self.row_phases * self.row_groups * self.blocks * self.phases
         self.tasks = -(-self.sequences // (2 * self.lanes))  # of one sample and group
-        self.tile_rows, self.tile_outputs = _tile(problem, rows)
+        self.tile_rows, self.tile_outputs = _tile(problem, vector_bytes, rows)
         self.channels = problem.group_in * problem.unit
         self.outputs = -(-problem.group_out * problem.unit // self.tile_outputs) * self.tile_outputs
         self.depth_lines = taps[1] + rows - 1
@@ -227,20 +227,25 @@ def best_cut(problem: Problem) -> Cut | None:
 
 
 @lru_cache(maxsize=256)
-def _best(problem: Problem) -> tuple[int, int] | None:
+def _best(problem: Problem) -> tuple[int, int, int] | None:
+    """Vector bytes, length and rows: of the longest vectors of which a block fits into the workspace."""
     cores = machine().cores
 
     def cost(cut: Cut) -> float:
         rounds = -(-cut.all_tasks // cores) * cores
         return costmodel.predict("fft", cut.features(1)) * rounds / cut.all_tasks
 
-    cuts = (cut for cut in _cuts(problem) if cut.scratch_bytes <= limit_bytes())
-    best = min(cuts, key=cost, default=None)
-    return (best.length, best.rows) if best is not None else None
+    for vector_bytes in (64, 32, 16):
+        if vector_bytes <= machine().vector_bytes:
+            cuts = (cut for cut in _cuts(problem, vector_bytes) if cut.scratch_bytes <= limit_bytes())
+            best = min(cuts, key=cost, default=None)
+            if best is not None:
+                return vector_bytes, best.length, best.rows
+    return None
 
 
-def _cuts(problem: Problem) -> Iterator[Cut]:
-    lanes = lanes_of(element_kind(problem), machine().vector_bytes)
+def _cuts(problem: Problem, vector_bytes: int) -> Iterator[Cut]:
+    lanes = lanes_of(element_kind(problem), vector_bytes)
     trimmed = _trim(problem)
     first, end = trimmed.taps[2]
     least = max(2 * lanes, end - first)
@@ -248,7 +253,7 @@ def _cuts(problem: Problem) -> Iterator[Cut]:
     for length in sorted(factor << exponent for exponent in range(24) for factor in (1, 3, 5)):
         if length >= least and length % lanes == 0 and length % 4 == 0:
             for rows in _row_counts(problem):
-                yield Cut(trimmed, length, rows)
+                yield Cut(trimmed, vector_bytes, length, rows)
             if length >= longest:
                 return
 
