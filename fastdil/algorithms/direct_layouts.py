@@ -143,6 +143,8 @@ class Layout:
             "store": self.planes * math.prod(problem.out_size[:2]) * (inside + at_ends) * problem.group_out / threads,
             "cycle": steps * self._line_cycles() * (inside + at_ends),
             "straight": 0,
+            "begin": 0,
+            "lay_out": 0,
             "masked": steps * width * masked,
             "gather": steps / blocks * width * gathered,
             "index": self._indices(gathered, masked) / threads,
@@ -263,7 +265,11 @@ class PlaneLayout(Layout):
 
     def features(self, threads: int) -> dict[str, float]:
         amounts = super().features(threads)
-        return amounts | {"straight": amounts["cycle"], "cycle": 0, "tile": 0, "store": 0}
+        depths, heights, width = self.problem.size
+        lines = self.planes * self.problem.group_in * depths * heights if self.is_laid_out else 0
+        vectors = -(-width // lanes_of(self.kind, self.vector_bytes))
+        straight = {"straight": amounts["cycle"], "begin": amounts["tile"], "lay_out": lines * vectors / threads}
+        return amounts | straight | {"cycle": 0, "tile": 0, "store": 0}
 
     def kernel(self) -> Any:
         is_single = self.problem.terms <= planes.SINGLE_TERMS

@@ -248,22 +248,31 @@ def classify_lanes(typingctx, lanes, rows, columns, entry):
         offsets, wanted = _lane_offsets(builder, lane_count, args[1:3])
         bits_type = ir.IntType(lane_count)
         anchors = builder.sub(offsets, ir.Constant(offsets.type, list(range(lane_count))))
-        integers = Vectors(builder, "i64", 1)
-        left = builder.bitcast(wanted, bits_type)
-        runs = []
-        for _ in range(_RUNS):
+        integers, none = Vectors(builder, "i64", 1), ir.Constant(bits_type, 0)
+
+        def write(field, value):
+            builder.store(value, integers.pointer(integers.at(args[3], field)), align=8)
+
+        def take_run(number, left):
+            """Write the first run of the lanes that are left; returns the others."""
             first = builder.and_(builder.cttz(left, ir.Constant(I1, 0)), ir.Constant(bits_type, lane_count - 1))
             anchor = builder.extract_element(anchors, builder.zext(first, I64))
             same = builder.icmp_signed("==", anchors, splat(builder, anchor, lane_count))
             run = builder.and_(builder.bitcast(same, bits_type), left)
-            left = builder.xor(left, run)
             # An empty run is loaded under an empty mask: from a mapped address, or it takes a microcode assist.
-            is_empty = builder.icmp_unsigned("==", run, ir.Constant(bits_type, 0))
-            runs.append((builder.select(is_empty, constant(0), anchor), builder.zext(run, I64)))
-        is_done = builder.icmp_unsigned("==", left, ir.Constant(bits_type, 0))
-        runs[0] = (runs[0][0], builder.select(is_done, runs[0][1], constant(-1)))
-        for index, value in enumerate(part for run in runs for part in run):
-            builder.store(value, integers.pointer(integers.at(args[3], index)), align=8)
+            is_empty = builder.icmp_unsigned("==", run, none)
+            write(2 * number, builder.select(is_empty, constant(0), anchor))
+            write(2 * number + 1, builder.zext(run, I64))
+            return builder.xor(left, run)
+
+        left = take_run(1, take_run(0, builder.bitcast(wanted, bits_type)))
+        for field in range(4, ENTRY_FIELDS):
+            write(field, constant(0))
+        with builder.if_then(builder.icmp_unsigned("!=", left, none)):  # seldom, and each run takes time
+            for number in range(2, _RUNS):
+                left = take_run(number, left)
+            with builder.if_then(builder.icmp_unsigned("!=", left, none)):
+                write(1, constant(-1))
         return context.get_dummy_value()
 
     return returns(types.void, (lanes, rows, columns, entry)), codegen
