@@ -38,7 +38,7 @@ NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {
         "direct": {
             "call": 3130.0, "unit": 46.0, "tile": 0.0, "store": 10.7, "cycle": 0.699, "straight": 0.948,
             "begin": 0.0, "lay_out": 0.0, "masked": 0.197, "gather": 7.24, "index": 1.94, "byte": 0.0497,
-            "prepare": 1300.0, "weight": 0.853,
+            "prepare": 0.0, "weight": 0.853,
         },
         "im2col": {
             "call": 1450.0, "task": 742.0, "store": 6.7, "fma": 0.315, "copy": 1.37, "gather": 7.63, "entry": 17.8,
@@ -59,7 +59,7 @@ NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {
         "direct": {
             "call": 11700.0, "unit": 83.2, "tile": 21.2, "store": 16.6, "cycle": 0.629, "straight": 0.36,
             "begin": 0.0, "lay_out": 0.0, "masked": 0.54, "gather": 5.65, "index": 2.15, "byte": 0.0505,
-            "prepare": 1300.0, "weight": 1.1,
+            "prepare": 0.0, "weight": 1.1,
         },
         "im2col": {
             "call": 4210.0, "task": 628.0, "store": 7.27, "fma": 0.205, "copy": 1.36, "gather": 7.43,

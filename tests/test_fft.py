@@ -35,7 +35,7 @@ def cut(monkeypatch):
     """Fixes points per transform and output rows per task."""
 
     def fix(length, rows=1):
-        monkeypatch.setattr(overlap_save, "_best", lambda problem: (length, rows))
+        monkeypatch.setattr(overlap_save, "_best", lambda problem: (machine().vector_bytes, length, rows))
 
     return fix
 

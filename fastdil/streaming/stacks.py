@@ -86,6 +86,7 @@ class StreamBlock:
         if residual and self.in_channels != self.out_channels:
             expected = f"{self.in_channels}, the channels of the input, or residual=False"
             raise bad_value("out_channels", self.out_channels, expected)
+        self._both = mix.joined(skip) if mix is not None and skip is not None else None
 
     @property
     def streams(self) -> list[Stream]:
@@ -98,10 +99,17 @@ class StreamBlock:
         `x` and `batch` are what `Stream.advance` takes.
         """
         z = self._gate(self.conv.advance(x, batch)) if self.gated else self.conv.advance(x, batch)
-        passed = z if self.mix is None else self.mix.advance(self.mix.converted(z), batch)
+        if self._both is not None:  # both read the same samples: one call instead of two
+            for stream in self.streams[1:]:
+                stream.begin(batch)
+            both = self._both.advance(self._both.converted(z), batch)
+            passed, skip = both[..., : self.out_channels, :], both[..., self.out_channels :, :]
+        else:
+            passed = z if self.mix is None else self.mix.advance(self.mix.converted(z), batch)
+            skip = None if self.skip is None else self.skip.advance(self.skip.converted(z), batch)
         if self.residual:
             passed = np.add(passed, x, dtype=passed.dtype)
-        return passed, None if self.skip is None else self.skip.advance(self.skip.converted(z), batch)
+        return passed, skip
 
     def _gate(self, f: np.ndarray) -> np.ndarray:
         # NumPy's own tanh may round differently at the end of a row than inside it; this kernel does not.
@@ -204,7 +212,7 @@ class StreamStack:
             x, skip = block.advance(block.conv.converted(x), batch)
             if skip is not None:
                 total = skip if total is None else np.add(total, skip, out=total)
-        return x if total is None else total
+        return np.ascontiguousarray(x if total is None else total)
 
     def reset(self) -> None:
         """Forget all samples of all layers."""
