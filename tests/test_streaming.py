@@ -371,6 +371,30 @@ def test_stack_state():
     assert same_bits(first.process(x[:, 41:]), ended)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "int32"])
+@pytest.mark.parametrize("biases", [(False, False), (True, True), (True, False)])
+def test_mix_and_skip_have_the_bits_of_their_own_calls(biases, dtype):
+    rng = np.random.default_rng(11)
+    w, x = numbers(rng, (5, 3, 2), dtype), numbers(rng, (2, 3, 20), dtype)
+    weights = numbers(rng, (3, 5, 1), dtype), numbers(rng, (4, 5, 1), dtype)
+    shifts = [numbers(rng, (len(part),), dtype) if has else None for part, has in zip(weights, biases, strict=True)]
+    mix, skip = map(fastdil.Stream, weights, shifts)
+    stack = fastdil.StreamStack([fastdil.StreamBlock(fastdil.Stream(w), mix=mix, skip=skip)])
+    z = fastdil.Stream(w).process(x)
+    assert same_bits(in_chunks(rng, stack, x), fastdil.Stream(weights[1], shifts[1]).process(z))
+    other = fastdil.StreamStack([fastdil.StreamBlock(fastdil.Stream(w), mix=fastdil.Stream(weights[0], shifts[0]))])
+    assert same_bits(other.process(x), x + fastdil.Stream(weights[0], shifts[0]).process(z))
+    passed, skipped = stack.blocks[0].advance(stack.blocks[0].conv.converted(x), 2)
+    assert passed.shape == (2, 3, 20)
+    assert skipped.shape == (2, 4, 20)
+    copied = copy.deepcopy(stack)
+    assert [part.shape for part in copied.state] == [(2, 3, 1), (2, 5, 0), (2, 5, 0)]
+    copied.state = stack.state
+    assert same_bits(copied.process(x), stack.process(x))
+    stack.reset()
+    assert stack.process(x[0]).shape == (4, 20)
+
+
 def test_plain_layers():
     w = np.ones((2, 2, 2))
     stack = fastdil.StreamStack([fastdil.Stream(w), fastdil.StreamBlock(fastdil.Stream(w, dilation=2))])

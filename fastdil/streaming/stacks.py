@@ -86,7 +86,9 @@ class StreamBlock:
         if residual and self.in_channels != self.out_channels:
             expected = f"{self.in_channels}, the channels of the input, or residual=False"
             raise bad_value("out_channels", self.out_channels, expected)
-        self._both = mix.joined(skip) if mix is not None and skip is not None else None
+        self._both: tuple[Stream, Stream, Stream] | None = None
+        if mix is not None and skip is not None and (both := mix.joined(skip)) is not None:
+            self._both = both, mix, skip
 
     @property
     def streams(self) -> list[Stream]:
@@ -99,16 +101,19 @@ class StreamBlock:
         `x` and `batch` are what `Stream.advance` takes.
         """
         z = self._gate(self.conv.advance(x, batch)) if self.gated else self.conv.advance(x, batch)
-        if self._both is not None:  # both read the same samples: one call instead of two
-            for stream in self.streams[1:]:
-                stream.begin(batch)
-            both = self._both.advance(self._both.converted(z), batch)
-            passed, skip = both[..., : self.out_channels, :], both[..., self.out_channels :, :]
+        skip: np.ndarray | None = None
+        if self._both is not None:  # mix and skip read the same samples: one call instead of two
+            joined, *parts = self._both
+            for part in parts:
+                part.begin(batch)
+            both, channels = joined.advance(joined.converted(z), batch), self.out_channels
+            passed, skip = (both[:channels], both[channels:]) if batch == -1 else np.split(both, [channels], axis=1)
         else:
             passed = z if self.mix is None else self.mix.advance(self.mix.converted(z), batch)
-            skip = None if self.skip is None else self.skip.advance(self.skip.converted(z), batch)
+            if self.skip is not None:
+                skip = self.skip.advance(self.skip.converted(z), batch)
         if self.residual:
-            passed = np.add(passed, x, dtype=passed.dtype)
+            passed = np.add(passed, x, passed, dtype=passed.dtype)
         return passed, skip
 
     def _gate(self, f: np.ndarray) -> np.ndarray:
@@ -183,6 +188,7 @@ class StreamStack:
         self._streams = [stream for block in self.blocks for stream in block.streams]
         if len({id(stream) for stream in self._streams}) < len(self._streams):
             raise bad_value("blocks", "a stream used twice", "streams of their own: each keeps a history")
+        self._batch: int | None = None  # that all streams are known to take
 
     def process(self, chunk: Any) -> np.ndarray:
         """Run the next samples through all layers.
@@ -205,8 +211,10 @@ class StreamStack:
         first = self.blocks[0].conv
         x = first.converted(as_array("chunk", chunk))
         batch = first.check_chunk(x)
-        for stream in self._streams:
-            stream.check_batch(batch)
+        if batch != self._batch:
+            for stream in self._streams:
+                stream.check_batch(batch)
+            self._batch = batch
         total: np.ndarray | None = None
         for block in self.blocks:
             x, skip = block.advance(block.conv.converted(x), batch)
@@ -216,6 +224,7 @@ class StreamStack:
 
     def reset(self) -> None:
         """Forget all samples of all layers."""
+        self._batch = None
         for stream in self._streams:
             stream.reset()
 
@@ -238,3 +247,4 @@ class StreamStack:
             raise bad_value("state", f"arrays with batches {sorted(leads)}", "the same batch in all of them")
         for stream, array in zip(self._streams, checked, strict=True):
             stream.restore(array)
+        self._batch = None
