@@ -46,18 +46,23 @@ def check_bias(bias: object, outputs: int) -> np.ndarray | None:
     return array
 
 
+#: NumPy's flags C_CONTIGUOUS and WRITEABLE.
+_PLAIN = 0x0001 | 0x0400
+
+
 def check_out(out: object, shape: tuple[int, ...], dtype: np.dtype, inputs: tuple[np.ndarray | None, ...]) -> None:
     """Refuse an `out` that cannot hold the result or that shares memory with an input."""
     if not isinstance(out, np.ndarray):
         raise bad_type("out", type(out).__name__, "a NumPy array")
     if out.shape != shape:
         raise bad_value("out.shape", out.shape, f"{shape}, the shape of the result")
-    if out.dtype.newbyteorder("=") != dtype:
+    if out.dtype is not dtype and out.dtype.newbyteorder("=") != dtype:
         raise bad_type("out.dtype", out.dtype.name, f"{dtype.name}, the dtype of the result")
-    if not out.flags.writeable:
-        raise bad_value("out", "read-only array", "a writeable array")
-    if out.size and any(stride == 0 and length > 1 for stride, length in zip(out.strides, out.shape, strict=True)):
-        raise bad_value("out.strides", out.strides, "an array whose elements do not share memory")
+    if out.flags.num & _PLAIN != _PLAIN:  # else there is nothing to ask, and asking takes a microsecond
+        if not out.flags.writeable:
+            raise bad_value("out", "read-only array", "a writeable array")
+        if out.size and any(stride == 0 and length > 1 for stride, length in zip(out.strides, out.shape, strict=True)):
+            raise bad_value("out.strides", out.strides, "an array whose elements do not share memory")
     for array in inputs:
         if array is not None and _overlap(out, array):
             raise bad_value("out", "array that overlaps an input", "memory shared with no input")

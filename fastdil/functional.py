@@ -236,7 +236,7 @@ def _convolve(
     weights = plans.packable(w, runner.dtype)
     if bias is not None:
         bias = plans.packable(bias, runner.dtype)
-    return plans.apply(runner, x, lambda algorithm: algorithm.prepare(problem, weights), bias, shape, out)
+    return plans.apply(runner, x, lambda algorithm: runner.prepared(algorithm, weights), bias, shape, out)
 
 
 def _key(value):

@@ -26,6 +26,8 @@ from fastdil.problem import ConvSpec, Problem, as_dtype, result_dtypes
 
 #: NumPy's flags C_CONTIGUOUS and ALIGNED.
 _PACKABLE = 0x0001 | 0x0100
+#: Bytes of weights up to which a functional call remembers them: preparing few takes longer than to compare them.
+_MOST_REMEMBERED = 1 << 14
 #: Shapes and layouts whose decisions one plan remembers.
 _MOST_RUNNERS = 64
 
@@ -34,7 +36,8 @@ class Runner:
     """One problem on one memory layout, ready to run.
 
     Safe to call from many threads at once: nothing in it changes after it has been built, but that methods in reserve
-    are bound when first needed. Compiling them too would double the time of a first call.
+    are bound when first needed (compiling them too would double the time of a first call), and that it remembers the
+    last few weights that it prepared.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Runner:
         if not self.is_empty:
             self.algorithms = choose(problem, method, self.threads, prepared)
         self._calls: list[Call | None] = [None] * len(self.algorithms)
+        self._latest: dict[str, tuple[bytes, Weights]] = {}
         if self.algorithms:
             self._bind(0)
 
@@ -66,6 +70,19 @@ class Runner:
         call = self.algorithms[number].bind(self.problem, self.x_strides, True, self.threads)
         self._calls[number] = call
         return call
+
+    def prepared(self, algorithm: Algorithm, w: np.ndarray) -> Weights:
+        """The weights of a functional call, prepared; those of the last one if they are small and the same bytes."""
+        if w.nbytes > _MOST_REMEMBERED:
+            return algorithm.prepare(self.problem, w)
+        content = w.tobytes()
+        latest = self._latest.get(algorithm.name)
+        if latest is not None and latest[0] == content:
+            return latest[1]
+        # From bytes that nobody can change: what is prepared may refer to them.
+        weights = algorithm.prepare(self.problem, np.frombuffer(content, w.dtype).reshape(w.shape))
+        self._latest[algorithm.name] = content, weights
+        return weights
 
     def run(self, x: np.ndarray, weights_for, bias: np.ndarray | None, out: np.ndarray) -> None:
         """Compute into the C-contiguous `out`; `weights_for(algorithm)` gives packed weights."""

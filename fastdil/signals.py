@@ -252,8 +252,8 @@ class _Filter:
                 x = x.take(sources, axis)
             x = np.ascontiguousarray(x, self.dtype)
         w = self.weights(taps).reshape(self.w_shape)
-        problem = self.runner.problem
-        return plans.apply(self.runner, x, lambda algorithm: algorithm.prepare(problem, w), None, self.shape, out)
+        runner = self.runner
+        return plans.apply(runner, x, lambda algorithm: runner.prepared(algorithm, w), None, self.shape, out)
 
 
 def _runner(

@@ -2,6 +2,7 @@
 
 import threading
 
+import checks
 import naive
 import numpy as np
 import pytest
@@ -51,7 +52,7 @@ def test_integers_are_finite(dtype):
 
 @pytest.mark.parametrize("method", ["direct", "im2col", "auto"])
 def test_weights_are_read_on_every_call(method):
-    """Nothing remembers the weights, the bias or the input of an earlier call, Inf and NaN included."""
+    """Weights, bias and input that changed since an earlier call are seen, Inf and NaN included."""
     rng = np.random.default_rng(0)
     x, w, bias = (rng.integers(-4, 5, shape).astype("f4") for shape in ((1, 3, 40), (4, 3, 3), (4,)))
     for step in range(6):
@@ -62,6 +63,30 @@ def test_weights_are_read_on_every_call(method):
         w[step % 4, step % 3, step % 3] = [np.inf, 1, np.nan, 2, -np.inf, 3][step]
         x[0, step % 3, 5 * step] += 1
         bias[step % 4] -= 1
+
+
+@pytest.mark.parametrize("method", checks.METHODS)
+@pytest.mark.parametrize("size", [3, 5000])  # small weights are remembered, large ones are not
+def test_remembered_weights_are_those_of_the_call(method, size):
+    """What a call remembers is neither an array that changes later, nor other weights of the same shape."""
+    rng = np.random.default_rng(0)
+    x, w = (rng.integers(-4, 5, shape).astype("f4") for shape in ((1, 1, 6000), (2, 1, size)))
+    old, other = w.copy(), w[:, :, ::-1].copy()
+
+    def check(weights):
+        y = fastdil.conv1d(x, weights, method=method)
+        checks.assert_within(y, naive.conv(x, weights), naive.bound("float32", x, weights))
+
+    for weights in (w, w, other, w):
+        check(weights)
+    w[...] = 7
+    for weights in (old, w, other, old):
+        check(weights)
+    taps = old[0, 0].copy()
+    before = fastdil.correlate(x[0, 0], taps, method=method)
+    taps[0] += 1
+    after = fastdil.correlate(x[0, 0], taps, method=method)
+    assert not np.array_equal(before, after)
 
 
 def test_layouts_of_weights_and_bias():
