@@ -150,8 +150,9 @@ def _prepare(draw: Draw, method: str, threads: int, x: np.ndarray, w: np.ndarray
     count = (estimate.preparation_seconds - fixed) / max(costmodel.preparation(method, 1) - fixed, 1e-15)
     if count < _MANY_WEIGHTS and (count >= _FEW_WEIGHTS or seconds > _SHORT):
         return 0, 0.0
-    prepared, differences = plan(w, method=method, threads=threads, **draw.spec), []
+    prepared, differences, w = plan(w, method=method, threads=threads, **draw.spec), [], w.copy()
     for _ in range(5):
+        w.flat[0] += 1  # or small weights would be remembered
         start = time.perf_counter()
         prepared(x)
         middle = time.perf_counter()

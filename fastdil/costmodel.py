@@ -28,29 +28,29 @@ _AMX = {
 #: benchmarks.calibrate --seed 5 --problems 300``, random float32 and float64 problems and the layers of
 #: `benchmarks.workloads` on one and two threads of two cores; `benchmarks.dispatch_quality` judges the choices.
 #: "prepare" and "weight": what preparing any weights takes, and each number of them.
-#: avx512: AMD EPYC (Zen 4), 2026-11-29. Predictions are off by 1.13 to 1.23 times (median); choices are within 15 % of
-#: the best on 94 % of these problems and never beyond 2.05 times.
+#: avx512: AMD EPYC (Zen 4), 2026-11-29. Predictions are off by 1.16 to 1.23 times (median); choices are within 15 % of
+#: the best on 92 % of these problems. "prepare" and "weight" are from another run of the same day.
 #: avx2: AMD EPYC (Zen 3), 2026-11-25; `direct`'s "straight" from two depthwise layers and two images, one thread.
 #: Every "prepare", and "weight" of `fft`, are those of the Zen 4, the latter with AVX2.
 NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {
     "avx512": {
-        "reference": {"call": 48800.0, "product": 4.93, "prepare": 0.0, "weight": 0.0},
+        "reference": {"call": 46700.0, "product": 5.05, "prepare": 0.0, "weight": 0.0},
         "direct": {
-            "call": 3130.0, "unit": 46.0, "tile": 0.0, "store": 10.7, "cycle": 0.699, "straight": 0.948,
-            "begin": 0.0, "lay_out": 0.0, "masked": 0.197, "gather": 7.24, "index": 1.94, "byte": 0.0497,
-            "prepare": 0.0, "weight": 0.853,
+            "call": 3160.0, "unit": 45.6, "tile": 0.0, "store": 12.9, "cycle": 0.749, "straight": 0.79, "begin": 19.4,
+            "lay_out": 7.8, "masked": 0.201, "gather": 7.9, "index": 1.87, "byte": 0.0443, "prepare": 0.0,
+            "weight": 0.853,
         },
         "im2col": {
-            "call": 1450.0, "task": 742.0, "store": 6.7, "fma": 0.315, "copy": 1.37, "gather": 7.63, "entry": 17.8,
-            "index": 2.69, "stream": 0.0, "prepare": 0.0, "weight": 0.821,
+            "call": 1330.0, "task": 754.0, "store": 7.05, "fma": 0.323, "copy": 1.48, "gather": 9.05, "entry": 10.7,
+            "index": 3.35, "stream": 0.0, "prepare": 0.0, "weight": 0.821,
         },
         "fft": {
-            "call": 26800.0, "task": 0.0, "butterfly": 0.406, "mix": 0.353, "move": 12.7, "element": 0.0,
-            "spill": 0.329, "stream": 0.0, "prepare": 40600.0, "weight": 1.88,
+            "call": 31000.0, "task": 0.0, "butterfly": 0.476, "mix": 0.367, "move": 13.6, "element": 0.0,
+            "spill": 2.79, "stream": 0.0, "prepare": 40600.0, "weight": 1.88,
         },
         "winograd": {
-            "call": 25500.0, "task": 497.0, "line": 55.6, "run": 25.8, "forward": 0.25, "fma": 0.281,
-            "backward": 1.77, "store": 12.4, "stream": 0.133, "byte": 0.123, "prepare": 55200.0, "weight": 2.8,
+            "call": 35800.0, "task": 156.0, "line": 58.0, "run": 27.6, "forward": 1.41, "fma": 0.298,
+            "backward": 1.93, "store": 12.6, "stream": 0.132, "byte": 0.0761, "prepare": 55200.0, "weight": 2.8,
         },
         "amx": _AMX,
     },
@@ -80,6 +80,9 @@ NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {
 #: What a vector multiply-add of integers takes in `im2col`, times that of floats; `direct` waits for its loads instead.
 #: Pedigree: same machine and day, 64 -> 64 channels of 64 x 64, one thread, against float32 in turn.
 INTEGER_FACTOR = {"i8": 1.8, "i16": 1.0, "i32": 1.75, "i64": 2.2}
+
+#: Bytes of weights up to which a functional call remembers them: preparing few takes longer than to compare them.
+MOST_REMEMBERED = 1 << 14
 
 #: Below this many multiply-accumulates the caller's thread does all the work: waking the pool costs up to 40 us.
 SERIAL_MACS = 1 << 20

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from fastdil.algorithms import ALGORITHMS, Algorithm, methods
-from fastdil.costmodel import CALL_SECONDS, SERIAL_MACS
+from fastdil.costmodel import CALL_SECONDS, MOST_REMEMBERED, SERIAL_MACS
 from fastdil.errors import bad_value
 from fastdil.explanation import Estimate, Explanation, explain_choice
 from fastdil.hardware import machine
@@ -63,6 +63,7 @@ def choose(problem: Problem, method: str, threads: int, prepared: bool = True) -
 @lru_cache(maxsize=256)
 def _estimates(problem: Problem, threads: int, prepared: bool) -> dict[str, Estimate]:
     here, estimates = machine(), {}
+    prepared = prepared or problem.weights * problem.dtype.itemsize <= MOST_REMEMBERED
     for name, algorithm in ALGORITHMS.items():
         if algorithm.supports(problem, here) is None:
             estimate = algorithm.estimate(problem, threads)

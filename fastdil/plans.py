@@ -13,6 +13,7 @@ from fastdil.algorithms.base import Call, Weights
 from fastdil.algorithms.compiled import activate
 from fastdil.arrays import as_array, check_bias, check_input, check_out
 from fastdil.cache import BoundedCache
+from fastdil.costmodel import MOST_REMEMBERED
 from fastdil.dispatch import (
     Explanation,
     choose,
@@ -26,8 +27,6 @@ from fastdil.problem import ConvSpec, Problem, as_dtype, result_dtypes
 
 #: NumPy's flags C_CONTIGUOUS and ALIGNED.
 _PACKABLE = 0x0001 | 0x0100
-#: Bytes of weights up to which a functional call remembers them: preparing few takes longer than to compare them.
-_MOST_REMEMBERED = 1 << 14
 #: Shapes and layouts whose decisions one plan remembers.
 _MOST_RUNNERS = 64
 
@@ -73,7 +72,7 @@ class Runner:
 
     def prepared(self, algorithm: Algorithm, w: np.ndarray) -> Weights:
         """The weights of a functional call, prepared; those of the last one if they are small and the same bytes."""
-        if w.nbytes > _MOST_REMEMBERED:
+        if w.nbytes > MOST_REMEMBERED:
             return algorithm.prepare(self.problem, w)
         content = w.tobytes()
         latest = self._latest.get(algorithm.name)

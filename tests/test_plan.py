@@ -37,10 +37,9 @@ def test_plan_is_the_functional_call(case, dtype, method):
 
 @pytest.mark.parametrize("case", grid.SAMPLE, ids=str)
 def test_plan_over_the_grid(case):
-    """A functional call may take another method, as it prepares the weights each time."""
     x, w, bias = grid.data(case, "float32")
-    p = plan_of(case, w, bias)
-    np.testing.assert_array_equal(p(x), fastdil.conv(x, w, bias, method=p.explain(x.shape).chosen, **case.args))
+    y = plan_of(case, w, bias)(x)
+    np.testing.assert_array_equal(y, fastdil.conv(x, w, bias, **case.args))
 
 
 @pytest.mark.parametrize("method", [*METHODS, "auto"])
