@@ -142,6 +142,7 @@ class Layout:
             "tile": self._tile_lines() * (inside + at_ends) * blocks / threads,
             "store": self.planes * math.prod(problem.out_size[:2]) * (inside + at_ends) * problem.group_out / threads,
             "cycle": steps * self._line_cycles() * (inside + at_ends),
+            "dense": 0,
             "straight": 0,
             "begin": 0,
             "lay_out": 0,
@@ -196,6 +197,12 @@ class ChannelLayout(Layout):
 
     def _line_cycles(self) -> float:
         return _step_cycles(*self.tile)
+
+    def features(self, threads: int) -> dict[str, float]:
+        amounts = super().features(threads)
+        if self.tile[0] < 4:
+            return amounts
+        return amounts | {"dense": amounts["cycle"], "cycle": 0}  # products bound it, not loads
 
     def _indices(self, gathered: float, masked: float) -> float:
         problem = self.problem
