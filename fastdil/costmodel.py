@@ -58,8 +58,8 @@ NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {
         "reference": {"call": 99400.0, "product": 7.51, "prepare": 0.0, "weight": 0.0},
         "direct": {
             "call": 11700.0, "unit": 83.2, "tile": 21.2, "store": 16.6, "cycle": 0.629, "dense": 0.629,
-            "straight": 0.36, "begin": 0.0, "lay_out": 0.0, "masked": 0.54, "gather": 5.65, "index": 2.15, "byte": 0.0505,
-            "prepare": 0.0, "weight": 1.1,
+            "straight": 0.36, "begin": 0.0, "lay_out": 0.0, "masked": 0.54, "gather": 5.65, "index": 2.15,
+            "byte": 0.0505, "prepare": 0.0, "weight": 1.1,
         },
         "im2col": {
             "call": 4210.0, "task": 628.0, "store": 7.27, "fma": 0.205, "copy": 1.36, "gather": 7.43,
