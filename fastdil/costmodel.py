@@ -20,7 +20,7 @@ from fastdil.hardware import machine
 #: thread. They predict 1.4 and 0.7 TFLOP/s on two cores for 256 channels of 65 x 65 and 3 x 3 taps at one and three
 #: products; 3 x 3 layers of the prototype reached 1.5 to 1.8 and 0.70 to 0.80.
 _AMX = {
-    "call": 6000.0, "task": 1000.0, "store": 7.0, "copy": 1.0, "gather": 5.5, "entry": 11.0, "index": 5.7,
+    "call": 6000.0, "task": 1000.0, "store": 7.0, "copy": 1.0, "run": 4.5, "gather": 5.5, "entry": 11.0, "index": 5.7,
     "stream": 0.02, "split": 2.0, "product": 8.4, "prepare": 0.0, "weight": 1.0,
 }  # fmt: skip
 
@@ -41,8 +41,8 @@ NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {
             "byte": 0.0423, "prepare": 0.0, "weight": 0.853,
         },
         "im2col": {
-            "call": 2680.0, "task": 662.0, "store": 7.25, "fma": 0.323, "copy": 1.58, "gather": 11.7, "entry": 11.8,
-            "index": 3.17, "stream": 0.0234, "prepare": 0.0, "weight": 0.821,
+            "call": 3670.0, "task": 581.0, "store": 7.6, "fma": 0.328, "copy": 1.85, "run": 5.85, "gather": 19.7,
+            "entry": 12.4, "index": 3.12, "stream": 0.0382, "prepare": 0.0, "weight": 0.821,
         },
         "fft": {
             "call": 32000.0, "task": 0.0, "butterfly": 0.42, "mix": 0.391, "move": 14.0, "element": 0.0, "spill": 1.4,
@@ -62,7 +62,7 @@ NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {
             "byte": 0.0505, "prepare": 0.0, "weight": 1.1,
         },
         "im2col": {
-            "call": 4210.0, "task": 628.0, "store": 7.27, "fma": 0.205, "copy": 1.36, "gather": 7.43,
+            "call": 4210.0, "task": 628.0, "store": 7.27, "fma": 0.205, "copy": 1.36, "run": 6.07, "gather": 7.43,
             "entry": 11.4, "index": 5.65, "stream": 0.0209, "prepare": 0.0, "weight": 1.5,
         },
         "fft": {

@@ -29,14 +29,15 @@ from fastdil.problem import ConvSpec, Problem, as_dtype, result_dtypes
 _PACKABLE = 0x0001 | 0x0100
 #: Shapes and layouts whose decisions one plan remembers.
 _MOST_RUNNERS = 64
+#: The bytes of small weights of recent functional calls and those weights prepared, by runner and method.
+_latest = BoundedCache(32)
 
 
 class Runner:
     """One problem on one memory layout, ready to run.
 
     Safe to call from many threads at once: nothing in it changes after it has been built, but that methods in reserve
-    are bound when first needed (compiling them too would double the time of a first call), and that it remembers the
-    last few weights that it prepared.
+    are bound when first needed. Compiling them too would double the time of a first call.
     """
 
     def __init__(
@@ -60,7 +61,6 @@ class Runner:
         if not self.is_empty:
             self.algorithms = choose(problem, method, self.threads, prepared)
         self._calls: list[Call | None] = [None] * len(self.algorithms)
-        self._latest: dict[str, tuple[bytes, Weights]] = {}
         if self.algorithms:
             self._bind(0)
 
@@ -75,12 +75,12 @@ class Runner:
         if w.nbytes > MOST_REMEMBERED:
             return algorithm.prepare(self.problem, w)
         content = w.tobytes()
-        latest = self._latest.get(algorithm.name)
+        latest = _latest.get((self, algorithm.name))
         if latest is not None and latest[0] == content:
             return latest[1]
         # From bytes that nobody can change: what is prepared may refer to them.
         weights = algorithm.prepare(self.problem, np.frombuffer(content, w.dtype).reshape(w.shape))
-        self._latest[algorithm.name] = content, weights
+        _latest.put((self, algorithm.name), (content, weights))
         return weights
 
     def run(self, x: np.ndarray, weights_for, bias: np.ndarray | None, out: np.ndarray) -> None:

@@ -11,7 +11,7 @@ from fastdil.addresses import address_of
 from fastdil.algorithms import regions
 from fastdil.algorithms.base import Call, Estimate, Weights
 from fastdil.algorithms.compiled import all_finite, block_tail, crop_bytes
-from fastdil.algorithms.im2col import Im2col, Layout, cut_outputs, packed_vectors
+from fastdil.algorithms.im2col import Im2col, Layout, cut_outputs, packed_vectors, packing_time
 from fastdil.errors import UntameInputError
 from fastdil.hardware import Machine, amx_refusal, machine
 from fastdil.kernels import amx, amx_tasks, gemm_tasks, tile_unit
@@ -163,8 +163,7 @@ def _cut(problem: Problem) -> list[regions.Region]:
     weights, parts = costmodel.weights_of("amx"), _parts(problem)
 
     def cost(region: regions.Region) -> float:
-        copies, gathers = packed_vectors(problem, region)
-        packing = weights["copy"] * copies + weights["gather"] * gathers
+        packing = packing_time(weights, packed_vectors(problem, region))
         splits, products = _split_and_multiplied(problem, region, parts)
         work = weights["split"] * splits + weights["product"] * products
         return work + packing * problem.group_in + weights["task"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from fastdil.algorithms.compiled import (
 )
 from fastdil.hardware import Machine, machine
 from fastdil.kernels import gemm_tasks as tasks
+from fastdil.kernels.copies import MOST_RUNS
 from fastdil.kernels.gemm import gemm_kernel
 from fastdil.kernels.geometry import ACTIVATE, GEOMETRY, STRIDES, fill, lanes_of
 from fastdil.kernels.tiles import tile_shape
@@ -80,10 +82,9 @@ def _cut(problem: Problem, finite: bool) -> list[regions.Region]:
     weights, rows = costmodel.weights_of("im2col"), problem.group_out * problem.unit
 
     def cost(region: regions.Region) -> float:
-        copies, gathers = packed_vectors(problem, region)
-        vectors = (copies + gathers) * problem.group_in
-        packing = weights["copy"] * copies + weights["gather"] * gathers
-        return weights["fma"] * vectors * rows + packing * problem.group_in + weights["task"]
+        packed = packed_vectors(problem, region)
+        products = weights["fma"] * packed.all * rows
+        return (products + packing_time(weights, packed)) * problem.group_in + weights["task"]
 
     return cut_outputs(problem, finite, cost, _tap_step(problem))
 
@@ -111,15 +112,35 @@ def _tap_step(problem: Problem) -> int:
     return tasks.CHAIN_TERMS // tasks.part_size(problem.group_in)
 
 
-def packed_vectors(problem: Problem, region: regions.Region) -> tuple[float, float]:
-    """Vectors of one channel that are copied and gathered for a region, all taps together."""
+class Vectors(NamedTuple):
+    """Vectors of one channel that are fetched for a region, all taps together."""
+
+    copies: float
+    runs: float  #: of neighbours, beyond the first of each vector that is copied
+    gathers: float  #: vectors that are gathered instead
+
+    @property
+    def all(self) -> float:
+        """Copied or gathered."""
+        return self.copies + self.gathers
+
+
+def packed_vectors(problem: Problem, region: regions.Region) -> Vectors:
+    """How the samples of a region are fetched."""
     lanes = lanes_of(element_kind(problem), machine().vector_bytes)
     first, last = region.bands[2].outputs
     reals = (last - first) * problem.unit
     vectors = -(-region.pixels * problem.unit // lanes) * region.taps
-    # A vector that spans two rows is gathered, and so is every one of a strided row.
-    gathered = 1.0 if problem.stride[2] > 1 else 0.0 if reals % lanes == 0 else min(1.0, lanes / reals)
-    return vectors * (1 - gathered), vectors * gathered
+    # A vector may span several rows; every one of a strided row is gathered.
+    spans = 0.0 if reals % lanes == 0 else lanes / reals
+    if problem.stride[2] > 1 or 1 + spans > MOST_RUNS:
+        return Vectors(0.0, 0.0, vectors)
+    return Vectors(vectors, vectors * spans, 0.0)
+
+
+def packing_time(weights: dict[str, float], packed: Vectors) -> float:
+    """Nanoseconds that fetching is predicted to take, by the weights of a method."""
+    return weights["copy"] * packed.copies + weights["run"] * packed.runs + weights["gather"] * packed.gathers
 
 
 class Layout:
@@ -158,8 +179,10 @@ class Layout:
     def features(self, threads: int) -> dict[str, float]:
         """Amounts of work per thread."""
         amounts = self.amounts(threads)
-        vectors = (amounts["copy"] + amounts["gather"]) / self.chunks * self.group_blocks * self.rows
-        return {**amounts, "fma": costmodel.INTEGER_FACTOR.get(self.kind, 1.0) * vectors}
+        planes = self.problem.batch * self.problem.groups * self.problem.group_in / threads
+        vectors = sum(packed_vectors(self.problem, region).all for region in self.plan) * planes
+        products = vectors * self.group_blocks * self.rows
+        return {**amounts, "fma": costmodel.INTEGER_FACTOR.get(self.kind, 1.0) * products}
 
     def amounts(self, threads: int) -> dict[str, float]:
         """Amounts of work per thread but for the products."""
@@ -167,17 +190,16 @@ class Layout:
         lanes = lanes_of(self.kind, self.vector_bytes)
         planes = problem.batch * problem.groups / threads
         packed = [packed_vectors(problem, region) for region in self.plan]
-        copies, gathers = (
-            sum(column) * problem.group_in * planes * self.chunks for column in zip(*packed, strict=True)
-        )
+        copies, runs, gathers = (sum(column) * planes * self.chunks for column in zip(*packed, strict=True))
         blocks = sum(-(-region.pixels // self.block_pixels) * region.taps for region in self.plan)
         return {
             "call": 1,
             "task": self.tasks / threads,
             "store": sum(region.pixels for region in self.plan) * problem.group_out * self.unit * planes / lanes,
-            "copy": copies,
-            "gather": gathers,
-            "entry": sum(map(sum, packed)) * planes * self.chunks,
+            "copy": copies * problem.group_in,
+            "run": runs * problem.group_in,
+            "gather": gathers * problem.group_in,
+            "entry": copies + gathers,
             "index": self._indices() / threads,
             "stream": self._tap_bytes() * blocks * planes,
         }

@@ -57,14 +57,14 @@ class Transform:
         lines = problem.groups * tiles * depths * heights * cut.channels
         vector_bytes = _vector_bytes(lines, width)
         batch, point = kernels.batch_lines(vector_bytes, width), 2 * vector_bytes
-        self._schedule = Schedule(cut.length, np.dtype(np.float64), point, machine().l1)
-        self._places = np.argsort(frequencies(cut.length))[: cut.pairs] * point
+        schedule = Schedule(cut.length, np.dtype(np.float64), point, machine().l1)
+        places = np.argsort(frequencies(cut.length))[: cut.pairs] * point
         params = np.zeros(kernels.FIELDS, np.int64)
         for field, value in (
             (kernels.LENGTH, cut.length),
             (kernels.FREQUENCIES, cut.pairs),
-            (kernels.STEPS, address_of(self._schedule.table)),
-            (kernels.PLACES, address_of(self._places)),
+            (kernels.STEPS, address_of(schedule.table)),
+            (kernels.PLACES, address_of(places)),
             (kernels.FORWARD, transform_kernel("f64", vector_bytes, inverse=False).address),
             (kernels.LINES, lines),
             (kernels.TILES, tiles),
@@ -81,7 +81,10 @@ class Transform:
         tasks = -(-lines // batch)
         threads = default_threads() if tasks * cut.length > _SERIAL_POINTS else 1
         kernel = kernels.spectra_kernel(cut.kind, vector_bytes, width)
-        return launcher(kernel.address, params, tasks, scratch_bytes, threads)
+        launch = launcher(kernel.address, params, tasks, scratch_bytes, threads)
+        # The kernel reads them by address; two threads may both come here, each with tables of its own.
+        launch.tables = schedule, places  # type: ignore[attr-defined]
+        return launch
 
 
 def _vector_bytes(lines: int, width: int) -> int:

@@ -16,9 +16,9 @@ from fastdil.kernels.vectors import I1, I32, I64, Vectors, constant, counted_loo
 OUTSIDE = -(2**61)
 
 #: Runs of neighbours of which a vector is put together; one with more is gathered.
-_RUNS = 4
+MOST_RUNS = 4
 #: Integers that `classify_lanes` writes for a vector: offset and mask of each run.
-ENTRY_FIELDS = 2 * _RUNS
+ENTRY_FIELDS = 2 * MOST_RUNS
 
 
 @intrinsic(prefer_literal=True)
@@ -97,8 +97,8 @@ def copy_runs(typingctx, kind, lanes, width, target, target_step, source, source
         def entry(vector, field):
             return integers.load_scalar(integers.at(entries, vector * ENTRY_FIELDS + field))
 
-        starts = [[vectors.at(constant(0), entry(v, 2 * run)) for run in range(_RUNS)] for v in range(vector_count)]
-        bits = [[entry(v, 2 * run + 1) for run in range(_RUNS)] for v in range(vector_count)]
+        starts = [[vectors.at(constant(0), entry(v, 2 * run)) for run in range(MOST_RUNS)] for v in range(vector_count)]
+        bits = [[entry(v, 2 * run + 1) for run in range(MOST_RUNS)] for v in range(vector_count)]
 
         def copy(runs):
             masks = [[vectors.mask_from_bits(mask) for mask in of_vector[:runs]] for of_vector in bits]
@@ -126,7 +126,7 @@ def copy_runs(typingctx, kind, lanes, width, target, target_step, source, source
                 with double:
                     copy(2)
             with all_runs:
-                copy(_RUNS)
+                copy(MOST_RUNS)
         return context.get_dummy_value()
 
     arguments = (kind, lanes, width, target, target_step, source, source_step, count, entries)
@@ -269,7 +269,7 @@ def classify_lanes(typingctx, lanes, rows, columns, entry):
         for field in range(4, ENTRY_FIELDS):
             write(field, constant(0))
         with builder.if_then(builder.icmp_unsigned("!=", left, none)):  # seldom, and each run takes time
-            for number in range(2, _RUNS):
+            for number in range(2, MOST_RUNS):
                 left = take_run(number, left)
             with builder.if_then(builder.icmp_unsigned("!=", left, none)):
                 write(1, constant(-1))
