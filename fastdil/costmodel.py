@@ -28,29 +28,29 @@ _AMX = {
 #: benchmarks.calibrate --seed 5 --problems 300``, random float32 and float64 problems and the layers of
 #: `benchmarks.workloads` on one and two threads of two cores; `benchmarks.dispatch_quality` judges the choices.
 #: "prepare" and "weight": what preparing any weights takes, and each number of them.
-#: avx512: AMD EPYC (Zen 4), 2026-11-29; means of that fit and of another to 200 problems of seed 2 and the layers.
+#: avx512: AMD EPYC (Zen 4), 2026-11-29; means of that fit and of two to 200 problems of seed 2 and the layers.
 #: "prepare" and "weight" are from another run of the same day.
 #: avx2: AMD EPYC (Zen 3), 2026-11-25; `direct`'s "straight" from two depthwise layers and two images, one thread.
 #: Every "prepare", and "weight" of `fft`, are those of the Zen 4, the latter with AVX2.
 NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {
     "avx512": {
-        "reference": {"call": 33800.0, "product": 5.42, "prepare": 0.0, "weight": 0.0},
+        "reference": {"call": 24200.0, "product": 5.59, "prepare": 0.0, "weight": 0.0},
         "direct": {
-            "call": 3280.0, "unit": 44.7, "tile": 0.0, "store": 18.2, "cycle": 0.438, "dense": 0.685,
-            "straight": 0.687, "begin": 7.85, "lay_out": 11.9, "masked": 0.474, "gather": 9.43, "index": 2.21,
-            "byte": 0.0423, "prepare": 0.0, "weight": 0.853,
+            "call": 1490.0, "unit": 43.8, "tile": 0.0, "store": 16.8, "cycle": 0.51, "dense": 0.691, "straight": 0.78,
+            "begin": 0.0, "lay_out": 13.5, "masked": 0.557, "gather": 10.2, "index": 2.37, "byte": 0.0433,
+            "prepare": 0.0, "weight": 0.853,
         },
         "im2col": {
-            "call": 3670.0, "task": 581.0, "store": 7.6, "fma": 0.328, "copy": 1.85, "run": 5.85, "gather": 19.7,
-            "entry": 12.4, "index": 3.12, "stream": 0.0382, "prepare": 0.0, "weight": 0.821,
+            "call": 2940.0, "task": 470.0, "store": 7.02, "fma": 0.33, "copy": 1.91, "run": 5.41, "gather": 20.2,
+            "entry": 12.7, "index": 3.19, "stream": 0.0328, "prepare": 0.0, "weight": 0.821,
         },
         "fft": {
-            "call": 32000.0, "task": 0.0, "butterfly": 0.42, "mix": 0.391, "move": 14.0, "element": 0.0, "spill": 1.4,
+            "call": 37900.0, "task": 0.0, "butterfly": 0.639, "mix": 0.394, "move": 13.2, "element": 0.0, "spill": 1.3,
             "stream": 0.0, "prepare": 40600.0, "weight": 1.88,
         },
         "winograd": {
-            "call": 27800.0, "task": 78.0, "line": 86.5, "run": 23.7, "forward": 0.705, "fma": 0.312, "backward": 2.13,
-            "store": 14.4, "stream": 0.127, "byte": 0.0873, "prepare": 55200.0, "weight": 2.8,
+            "call": 33200.0, "task": 39.0, "line": 113.0, "run": 18.3, "forward": 0.352, "fma": 0.305,
+            "backward": 2.16, "store": 14.3, "stream": 0.13, "byte": 0.124, "prepare": 55200.0, "weight": 2.8,
         },
         "amx": _AMX,
     },
