@@ -66,8 +66,13 @@ def limit(name, x, taps, *args, **kwargs) -> float:
     return 8 * float(np.finfo(dtype).eps) * truth(name, x, taps, *args, conv=naive.magnitude, **kwargs)
 
 
-def assert_integers(y, expected) -> None:
-    """Sums of small integers, exactly; but for floats `auto` may take a transform, which errs by far less than one."""
+def assert_exact(call, expected, *args, **words) -> None:
+    """Sums of small integers: `direct` gives them exactly, and `auto` too, unless it takes a transform for floats.
+
+    That errs by far less than one, and a wrong sample by one at least.
+    """
+    np.testing.assert_array_equal(call(*args, method="direct", **words), expected)
+    y = call(*args, **words)
     if y.dtype.kind in "fc":
         np.testing.assert_allclose(y, expected, rtol=0, atol=0.02 if y.real.dtype == np.float32 else 1e-9)
     else:

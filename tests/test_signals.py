@@ -9,7 +9,7 @@ import pytest
 import scipy.ndimage
 import scipy.signal
 from checks import METHODS, PLAIN, TRANSFORMS, assert_form, assert_within
-from signal_oracle import BOUNDARIES, MODES, assert_integers, full_range, limit, paddings, small, stuffed, truth
+from signal_oracle import BOUNDARIES, MODES, assert_exact, full_range, limit, paddings, small, stuffed, truth
 
 import fastdil
 
@@ -129,10 +129,10 @@ def test_boundaries_are_those_of_ndimage(x_shape, taps_shape, boundary):
             continue  # so far beyond the edges, ndimage's "reflect" is not that of np.pad
         x, taps = small(x_shape), small(taps_shape, seed=1)
         expected = scipy.ndimage.correlate(x, stuffed(taps, dilation), mode=NDIMAGE[boundary])
-        assert_integers(fastdil.correlate(x, taps, dilation, "same", boundary=boundary), expected)
+        assert_exact(fastdil.correlate, expected, x, taps, dilation, "same", boundary=boundary)
         centred = [-1 if ((k - 1) * dilation) % 2 else 0 for k in taps_shape]
         expected = scipy.ndimage.convolve(x, stuffed(taps, dilation), mode=NDIMAGE[boundary], origin=centred)
-        assert_integers(fastdil.convolve(x, taps, dilation, "same", boundary=boundary), expected)
+        assert_exact(fastdil.convolve, expected, x, taps, dilation, "same", boundary=boundary)
 
 
 @both
@@ -146,8 +146,7 @@ def test_boundaries_in_every_mode(name, mode, boundary):
         widths = paddings(taps_shape, dilation, mode)
         padded = np.pad(x, widths, naive.PAD_MODES[boundary])
         expected = getattr(scipy.signal, name)(padded, stuffed(taps, dilation), "valid", method="direct")
-        y = getattr(fastdil, name)(x, taps, dilation, mode, boundary=boundary)
-        assert_integers(y, expected)
+        assert_exact(getattr(fastdil, name), expected, x, taps, dilation, mode, boundary=boundary)
 
 
 @pytest.mark.parametrize("dilation", [1, 3, 50])

@@ -112,7 +112,7 @@ def _tap_step(problem: Problem) -> int:
     return tasks.CHAIN_TERMS // tasks.part_size(problem.group_in)
 
 
-class Vectors(NamedTuple):
+class PackedVectors(NamedTuple):
     """Vectors of one channel that are fetched for a region, all taps together."""
 
     copies: float
@@ -125,7 +125,7 @@ class Vectors(NamedTuple):
         return self.copies + self.gathers
 
 
-def packed_vectors(problem: Problem, region: regions.Region) -> Vectors:
+def packed_vectors(problem: Problem, region: regions.Region) -> PackedVectors:
     """How the samples of a region are fetched."""
     lanes = lanes_of(element_kind(problem), machine().vector_bytes)
     first, last = region.bands[2].outputs
@@ -134,11 +134,11 @@ def packed_vectors(problem: Problem, region: regions.Region) -> Vectors:
     # A vector may span several rows; every one of a strided row is gathered.
     spans = 0.0 if reals % lanes == 0 else lanes / reals
     if problem.stride[2] > 1 or 1 + spans > MOST_RUNS:
-        return Vectors(0.0, 0.0, vectors)
-    return Vectors(vectors, vectors * spans, 0.0)
+        return PackedVectors(0.0, 0.0, vectors)
+    return PackedVectors(vectors, vectors * spans, 0.0)
 
 
-def packing_time(weights: dict[str, float], packed: Vectors) -> float:
+def packing_time(weights: dict[str, float], packed: PackedVectors) -> float:
     """Nanoseconds that fetching is predicted to take, by the weights of a method."""
     return weights["copy"] * packed.copies + weights["run"] * packed.runs + weights["gather"] * packed.gathers
 
@@ -151,7 +151,6 @@ class Layout:
         self.kind, self.vector_bytes = element_kind(problem), machine().vector_bytes
         self.unit = problem.unit
         self.rows, self.strip_pixels = self._tile()
-        self.vector_pixels = max(lanes_of(self.kind, self.vector_bytes) // self.unit, 1)
         self.group_blocks = block_tail(problem, self.rows)
         self.chunk_blocks = min(self.group_blocks, max(_MOST_ROWS // self.rows, 1))
         self.block_pixels = self._block_pixels(threads)
@@ -179,10 +178,8 @@ class Layout:
     def features(self, threads: int) -> dict[str, float]:
         """Amounts of work per thread."""
         amounts = self.amounts(threads)
-        planes = self.problem.batch * self.problem.groups * self.problem.group_in / threads
-        vectors = sum(packed_vectors(self.problem, region).all for region in self.plan) * planes
-        products = vectors * self.group_blocks * self.rows
-        return {**amounts, "fma": costmodel.INTEGER_FACTOR.get(self.kind, 1.0) * products}
+        vectors = (amounts["copy"] + amounts["gather"]) / self.chunks * self.group_blocks * self.rows
+        return {**amounts, "fma": costmodel.INTEGER_FACTOR.get(self.kind, 1.0) * vectors}
 
     def amounts(self, threads: int) -> dict[str, float]:
         """Amounts of work per thread but for the products."""
@@ -270,7 +267,7 @@ class Layout:
             for index, region in enumerate(self.plan):
                 parts = 2 if index >= len(self.plan) - halved else 1
                 blocks = -(-region.pixels // self.block_pixels)
-                work = -(-region.pixels // self.vector_pixels) * region.taps / blocks
+                work = packed_vectors(self.problem, region).all / blocks
                 for _ in range(self.problem.batch * self.problem.groups * blocks * parts):
                     heapq.heapreplace(busy, busy[0] + work * (_REPACKED if parts > 1 else 1) / parts)
             return max(busy)
