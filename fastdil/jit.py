@@ -41,7 +41,13 @@ def source_stamp() -> str:
     digest = hashlib.sha256(__version__.encode())
     package = Path(__file__).parent
     for path in sorted(
-        [Path(__file__), package / "padding.py", *package.glob("kernels/*.py"), *package.glob("algorithms/*.py")]
+        [
+            Path(__file__),
+            package / "helper_compiler.py",
+            package / "padding.py",
+            *package.glob("kernels/*.py"),
+            *package.glob("algorithms/*.py"),
+        ]
     ):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
@@ -79,9 +85,11 @@ def helper(function: Callable) -> Callable:
     """
     from numba.extending import overload
 
-    # No C function around each helper: it would be optimised and turned into machine code too. Helpers inlined by Numba
-    # (`inline="always"`) were tried: `im2col` compiled in 25 seconds instead of 6, most of it type inference.
-    options = {"error_model": "numpy", "no_cfunc_wrapper": True}
+    from fastdil.helper_compiler import HelperCompiler
+
+    # Helpers inlined by Numba (`inline="always"`) were tried: `im2col` compiled in 25 seconds instead of 6, most of it
+    # type inference.
+    options = {"error_model": "numpy", "pipeline_class": HelperCompiler}
     overload(function, prefer_literal=True, strict=False, jit_options=options)(lambda *_: function)
     return function
 

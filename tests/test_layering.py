@@ -24,6 +24,7 @@ FLOORS = {
             "problem",
             "padding",
             "hardware",
+            "helper_compiler",
             "jit",
             "addresses",
             "cache",
