@@ -34,11 +34,11 @@ _AMX = {
 #: Every "prepare", and "weight" of `fft`, are those of the Zen 4, the latter with AVX2.
 NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {
     "avx512": {
-        "reference": {"call": 24200.0, "product": 5.59, "prepare": 0.0, "weight": 0.0},
+        "reference": {"call": 24200.0, "output": 8.0, "product": 5.59, "prepare": 0.0, "weight": 0.0},
         "direct": {
             "call": 1490.0, "unit": 43.8, "tile": 0.0, "store": 16.8, "cycle": 0.51, "dense": 0.691, "straight": 0.78,
-            "begin": 0.0, "lay_out": 13.5, "masked": 0.557, "gather": 10.2, "index": 2.37, "byte": 0.0433,
-            "prepare": 0.0, "weight": 0.853,
+            "begin": 0.0, "lay_out": 13.5, "masked": 0.557, "gather": 10.2, "pair": 2.5, "index": 2.37,
+            "byte": 0.0433, "prepare": 0.0, "weight": 0.853,
         },
         "im2col": {
             "call": 2940.0, "task": 470.0, "store": 7.02, "fma": 0.33, "copy": 1.91, "run": 5.41, "gather": 20.2,
@@ -55,10 +55,10 @@ NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {
         "amx": _AMX,
     },
     "avx2": {
-        "reference": {"call": 99400.0, "product": 7.51, "prepare": 0.0, "weight": 0.0},
+        "reference": {"call": 99400.0, "output": 8.0, "product": 7.51, "prepare": 0.0, "weight": 0.0},
         "direct": {
             "call": 11700.0, "unit": 83.2, "tile": 21.2, "store": 16.6, "cycle": 0.629, "dense": 0.629,
-            "straight": 0.36, "begin": 0.0, "lay_out": 0.0, "masked": 0.54, "gather": 5.65, "index": 2.15,
+            "straight": 0.36, "begin": 0.0, "lay_out": 0.0, "masked": 0.54, "gather": 5.65, "pair": 2.5, "index": 2.15,
             "byte": 0.0505, "prepare": 0.0, "weight": 1.1,
         },
         "im2col": {

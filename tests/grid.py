@@ -169,6 +169,8 @@ def _strides():
         for d in (1, 2, 5, (1, 4)):
             yield Case("stride", (2, 3, 20, 41), (5, 3, 3, 3), stride=s, padding=4, dilation=d)
     yield Case("stride", (1, 17, 33, 33), (9, 17, 3, 3), stride=2, padding="same", dilation=2)
+    for n in (31, 32, 70):  # below, at and above what pairs of vectors hold
+        yield Case("stride", (1, 5, 9, n), (5, 1, 3, 3), stride=2, padding=1, dilation=n // 30, groups=5)
     yield Case("stride", (1, 2, 9, 10, 11), (3, 2, 2, 3, 3), stride=(2, 1, 3), padding=2, dilation=(1, 2, 2))
     yield Case("stride", (1, 2, 50), (2, 2, 3), stride=60, padding=5, dilation=2)
 

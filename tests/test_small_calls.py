@@ -9,7 +9,8 @@ import pytest
 
 import fastdil
 from fastdil import addresses
-from fastdil.algorithms.compiled import all_finite
+from fastdil.algorithms.compiled import all_finite, pack_weights
+from fastdil.problem import Problem
 
 
 @pytest.mark.parametrize("read_only", [False, True])
@@ -43,6 +44,20 @@ def test_every_place_of_a_nonfinite_weight_is_seen(dtype, size):
                 bad = w.copy()
                 getattr(bad, part)[place] = value
                 assert not all_finite(bad)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "c8", "c16"])
+@pytest.mark.parametrize(("shape", "groups"), [((3, 5, 7), 1), ((9, 1, 3), 1), ((18, 2, 1), 2), ((1, 13, 3), 1)])
+@pytest.mark.parametrize(("rows", "taps_first", "part"), [(8, True, 4), (4, False, None)])
+def test_packing_sees_every_place_of_a_nonfinite_weight(dtype, shape, groups, rows, taps_first, part):
+    w = np.ones(shape, dtype)
+    problem = Problem.create((1, groups * shape[1], 20), shape, dtype=dtype, groups=groups)
+    assert pack_weights(problem, w, rows, taps_first=taps_first, part=part).finite
+    for place in range(w.size):
+        for value in (np.nan, -np.inf) + ((1j * np.inf,) if w.dtype.kind == "c" else ()):
+            bad = w.copy()
+            bad.flat[place] = value
+            assert not pack_weights(problem, bad, rows, taps_first=taps_first, part=part).finite, place
 
 
 @pytest.mark.parametrize("dtype", ["i1", "u2", "i8"])

@@ -74,18 +74,16 @@ def all_finite(w: np.ndarray) -> bool:
     return not nonfinite_test(_FLOAT_KIND[w.dtype.char], machine().vector_bytes)(address_of(w), reals)
 
 
-def pack_weights(
-    problem: Problem, w: np.ndarray, rows: int, *, taps_first: bool, part: int | None = None
-) -> np.ndarray:
+def pack_weights(problem: Problem, w: np.ndarray, rows: int, *, taps_first: bool, part: int | None = None) -> Weights:
     """Weights as ``[group][part][block][tap][channel][row]``, or with the channel before the tap.
 
     A part is `part` channels, the last one perhaps fewer, or all of them; a block is `rows` real output rows, the last
     one filled with zeros. A complex output is two rows, by real and by imaginary part.
     """
     packing = _packing(problem, rows, taps_first, part or max(problem.group_in, 1))
-    packed = np.empty(packing.reals, packing.dtype)
-    packing.launch(0, address_of(w), 0, address_of(packed))
-    return packed
+    packed, is_nonfinite = np.empty(packing.reals, packing.dtype), np.zeros(1, np.int64)
+    packing.launch(0, address_of(w), address_of(is_nonfinite), address_of(packed))
+    return Weights(packed, not is_nonfinite[0])
 
 
 class _Packing(NamedTuple):

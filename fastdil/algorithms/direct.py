@@ -53,7 +53,7 @@ class Direct:
     def prepare(self, problem: Problem, w: np.ndarray) -> Weights:
         if _is_plain_order(problem):
             return Weights(w, all_finite(w))
-        return Weights(pack_weights(problem, w, channel_tile(problem)[0], taps_first=False), all_finite(w))
+        return pack_weights(problem, w, channel_tile(problem)[0], taps_first=False)
 
     def bind(self, problem: Problem, x_strides: tuple[int, ...], finite: bool, threads: int) -> Call:
         strides = real_strides(problem, x_strides)

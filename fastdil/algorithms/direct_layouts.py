@@ -132,10 +132,10 @@ class Layout:
         inside, at_ends = self._tiles()
         lines = self._tile_lines() * problem.group_in * _reached(problem, 0) * _reached(problem, 1)
         steps = lines * problem.kernel[2] * blocks / threads  # of one tile column
-        is_gathered = problem.stride[2] > 1
-        padded_by_index = problem.padding_mode != "zeros"
-        gathered = inside + at_ends if is_gathered else at_ends if padded_by_index else 0
-        masked = 0 if is_gathered or padded_by_index else at_ends
+        stride, padded_by_index = problem.stride[2], problem.padding_mode != "zeros"
+        paired = inside + at_ends if stride == 2 and problem.unit == 1 and not padded_by_index else 0
+        gathered = 0 if paired else inside + at_ends if stride > 1 else at_ends if padded_by_index else 0
+        masked = 0 if stride > 1 or padded_by_index else at_ends
         elements = problem.batch * problem.in_channels * math.prod(problem.size) + math.prod(problem.out_shape)
         return {
             "call": 1,
@@ -149,6 +149,7 @@ class Layout:
             "lay_out": 0,
             "masked": steps * width * masked,
             "gather": steps / blocks * width * gathered,
+            "pair": steps / blocks * width * paired,
             "index": self._indices(gathered, masked) / threads,
             "byte": problem.dtype.itemsize * elements / threads,
         }

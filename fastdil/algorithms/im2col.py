@@ -17,7 +17,6 @@ from fastdil.algorithms import regions
 from fastdil.algorithms.base import Call, Estimate, Weights
 from fastdil.algorithms.compiled import (
     activation_address,
-    all_finite,
     block_tail,
     crop_bytes,
     element_kind,
@@ -68,7 +67,7 @@ class Im2col:
     def prepare(self, problem: Problem, w: np.ndarray) -> Weights:
         rows, _ = tile_shape(machine().vector_bytes)
         part = tasks.part_size(problem.group_in)
-        return Weights(pack_weights(problem, w, rows, taps_first=True, part=part), all_finite(w))
+        return pack_weights(problem, w, rows, taps_first=True, part=part)
 
     def bind(self, problem: Problem, x_strides: tuple[int, ...], finite: bool, threads: int) -> Call:
         layout = Layout(problem, _cut(problem, finite), threads)
@@ -116,7 +115,7 @@ class PackedVectors(NamedTuple):
     """Vectors of one channel that are fetched for a region, all taps together."""
 
     copies: float
-    runs: float  #: of neighbours, beyond the first of each vector that is copied
+    runs: float  #: vectors loaded under a mask, beyond the first of each vector that is copied
     gathers: float  #: vectors that are gathered instead
 
     @property
@@ -131,11 +130,11 @@ def packed_vectors(problem: Problem, region: regions.Region) -> PackedVectors:
     first, last = region.bands[2].outputs
     reals = (last - first) * problem.unit
     vectors = -(-region.pixels * problem.unit // lanes) * region.taps
-    # A vector may span several rows; every one of a strided row is gathered.
-    spans = 0.0 if reals % lanes == 0 else lanes / reals
-    if problem.stride[2] > 1 or 1 + spans > MOST_RUNS:
+    spans = 0.0 if reals % lanes == 0 else lanes / reals  # a vector may span several rows
+    is_paired = problem.stride[2] == 2 and problem.unit == 1
+    if 1 + spans > MOST_RUNS or (problem.stride[2] > 1 and not is_paired):
         return PackedVectors(0.0, 0.0, vectors)
-    return PackedVectors(vectors, vectors * spans, 0.0)
+    return PackedVectors(vectors, vectors * (1 + 2 * spans if is_paired else spans), 0.0)
 
 
 def packing_time(weights: dict[str, float], packed: PackedVectors) -> float:

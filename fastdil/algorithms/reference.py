@@ -30,7 +30,8 @@ class Reference:
         return None
 
     def features(self, problem: Problem, threads: int) -> dict[str, float]:
-        return {"call": 1, "product": problem.macs}
+        outputs = problem.batch * problem.out_channels * problem.out_pixels
+        return {"call": 1, "output": outputs, "product": problem.macs}
 
     def estimate(self, problem: Problem, threads: int) -> Estimate:
         return Estimate(costmodel.predict(self.name, self.features(problem, threads)), 0, 1.0)

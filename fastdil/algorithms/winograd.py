@@ -12,7 +12,6 @@ from fastdil.addresses import address_of
 from fastdil.algorithms.base import Call, Estimate, Weights
 from fastdil.algorithms.compiled import (
     activation_address,
-    all_finite,
     block_tail,
     crop_bytes,
     element_kind,
@@ -94,8 +93,9 @@ class Winograd:
         )
 
     def prepare(self, problem: Problem, w: np.ndarray) -> Weights:
-        finite = all_finite(w)
-        return Weights(_transform(problem, w) if finite else None, finite)
+        rows, _ = tile_shape(machine().vector_bytes)
+        by_tap = pack_weights(problem, w, rows, taps_first=True)
+        return by_tap._replace(data=_transform(problem, w, by_tap.data, rows) if by_tap.finite else None)
 
     def bind(self, problem: Problem, x_strides: tuple[int, ...], finite: bool, threads: int) -> Call:
         layout = _Layout(problem, threads)
@@ -117,12 +117,11 @@ class Winograd:
         return call
 
 
-def _transform(problem: Problem, w: np.ndarray) -> _Spectra:
-    rows, _ = tile_shape(machine().vector_bytes)
+def _transform(problem: Problem, w: np.ndarray, by_tap: np.ndarray, rows: int) -> _Spectra:
+    """Finite weights transformed; `by_tap` are the same ones packed in blocks of `rows` outputs, taps first."""
     kind, groups, depths, group_in = element_kind(problem), problem.groups, problem.kernel[0], problem.group_in
     blocks, elements = block_tail(problem, rows), group_in * rows
     frequencies = math.prod(SAMPLES[taps] for taps in problem.kernel[1:])
-    by_tap = pack_weights(problem, w, rows, taps_first=True)
     packed = np.empty(groups * frequencies * blocks * depths * elements, w.dtype)
     squares = np.empty((groups, blocks, depths, group_in, rows))
     params = np.array([groups, blocks, depths, elements], np.int64)

@@ -9,7 +9,18 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fastdil.kernels.vectors import I1, I32, I64, Vectors, constant, counted_loop, literals, returns, splat
+from fastdil.kernels.vectors import (
+    I1,
+    I32,
+    I64,
+    Vectors,
+    constant,
+    counted_loop,
+    literals,
+    returns,
+    splat,
+    spread_bits,
+)
 
 #: Marks a sample that is a padding zero in tables of offsets. Real offsets may be negative (reversed views), but stay
 #: far above: whatever is added to this mark, the sum is below half of it, and two marks do not overflow.
@@ -134,6 +145,50 @@ def copy_runs(typingctx, kind, lanes, width, target, target_step, source, source
 
 
 @intrinsic(prefer_literal=True)
+def copy_pairs(typingctx, kind, lanes, runs, target, target_step, source, source_step, count, entry):
+    """`count` times: load one vector of every second element, made of up to `runs` runs, and store it.
+
+    `entry` holds a start and a mask for each run, as `classify_lanes` writes them for a step of two; at most 32 lanes.
+    Elements in between are not read.
+    """
+    kind_name, lane_count, run_count = literals(kind, lanes, runs)
+
+    def codegen(context, builder, signature, args):
+        target, target_step, source, source_step, count, entry = args[3:]
+        vectors, integers = Vectors(builder, kind_name, lane_count), Vectors(builder, "i64", 1)
+        parts = []  # the offset and the mask of each vector to load, and which half of the pairs it is
+        for run in range(run_count):
+            start, bits = (integers.load_scalar(integers.at(entry, 2 * run + field)) for field in range(2))
+            for half in range(2):
+                mask = vectors.mask_from_bits(builder.lshr(bits, constant(half * lane_count)))
+                parts.append((vectors.at(vectors.at(constant(0), start), half * lane_count), mask, half))
+
+        def body(index, carried):
+            to, at = carried
+            halves = [vectors.zero, vectors.zero]
+            for offset, mask, half in parts:
+                halves[half] = vectors.load_masked(builder.add(at, offset), mask, halves[half])
+            vectors.store(vectors.shuffle(*halves, range(0, 2 * lane_count, 2)), to)
+            return [builder.add(to, target_step), builder.add(at, source_step)]
+
+        counted_loop(builder, count, [target, source], body)
+        return context.get_dummy_value()
+
+    arguments = (kind, lanes, runs, target, target_step, source, source_step, count, entry)
+    return returns(types.void, arguments), codegen
+
+
+@intrinsic
+def every_second_bit(typingctx, bits):
+    """Bit i of the lower half of a 64-bit integer moved to bit 2 i; the others are zero."""
+
+    def codegen(context, builder, signature, args):
+        return spread_bits(builder, args[0])
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic(prefer_literal=True)
 def copy_strips(
     typingctx, kind, lanes, width, target, target_step, strip_step, source, source_step, count, entries, strips
 ):
@@ -236,22 +291,25 @@ def _lane_offsets(builder: ir.IRBuilder, lanes: int, tables: Sequence[ir.Value])
 
 
 @intrinsic(prefer_literal=True)
-def classify_lanes(typingctx, lanes, rows, columns, entry):
+def classify_lanes(typingctx, lanes, rows, columns, step, entry):
     """How to fetch one vector whose lane i stands at ``rows[i] + columns[i]`` (`OUTSIDE`: a zero).
 
-    Writes `ENTRY_FIELDS` integers behind `entry`: for each run of lanes that are neighbours in memory, the offset of
-    lane 0, as if the run began there, and the mask of its lanes. Where there are too many runs, the first mask is -1.
+    Writes `ENTRY_FIELDS` integers behind `entry`: for each run of lanes that are `step` elements apart in memory, 1 or
+    2, the offset of lane 0, as if the run began there, and the mask of its lanes, where `step` is 2 of its elements
+    among twice as many. Where there are too many runs, the first mask is -1.
     """
     (lane_count,) = literals(lanes)
 
     def codegen(context, builder, signature, args):
         offsets, wanted = _lane_offsets(builder, lane_count, args[1:3])
         bits_type = ir.IntType(lane_count)
-        anchors = builder.sub(offsets, ir.Constant(offsets.type, list(range(lane_count))))
+        ramp = ir.Constant(offsets.type, list(range(lane_count)))
+        anchors = builder.sub(offsets, builder.mul(ramp, splat(builder, args[3], lane_count)))
+        is_pairs = builder.icmp_signed("==", args[3], constant(2))
         integers, none = Vectors(builder, "i64", 1), ir.Constant(bits_type, 0)
 
         def write(field, value):
-            builder.store(value, integers.pointer(integers.at(args[3], field)), align=8)
+            builder.store(value, integers.pointer(integers.at(args[4], field)), align=8)
 
         def take_run(number, left):
             """Write the first run of the lanes that are left; returns the others."""
@@ -262,7 +320,8 @@ def classify_lanes(typingctx, lanes, rows, columns, entry):
             # An empty run is loaded under an empty mask: from a mapped address, or it takes a microcode assist.
             is_empty = builder.icmp_unsigned("==", run, none)
             write(2 * number, builder.select(is_empty, constant(0), anchor))
-            write(2 * number + 1, builder.zext(run, I64))
+            mask = builder.zext(run, I64)
+            write(2 * number + 1, builder.select(is_pairs, spread_bits(builder, mask), mask))
             return builder.xor(left, run)
 
         left = take_run(1, take_run(0, builder.bitcast(wanted, bits_type)))
@@ -275,7 +334,7 @@ def classify_lanes(typingctx, lanes, rows, columns, entry):
                 write(1, constant(-1))
         return context.get_dummy_value()
 
-    return returns(types.void, (lanes, rows, columns, entry)), codegen
+    return returns(types.void, (lanes, rows, columns, step, entry)), codegen
 
 
 @intrinsic

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from fastdil.jit import helper
-from fastdil.kernels.copies import ENTRY_FIELDS, OUTSIDE, classify_lanes, copy_runs, copy_strips, gather_vectors
+from fastdil.kernels.copies import (
+    ENTRY_FIELDS,
+    MOST_RUNS,
+    OUTSIDE,
+    classify_lanes,
+    copy_pairs,
+    copy_runs,
+    copy_strips,
+    gather_vectors,
+)
 from fastdil.kernels.gemm_tasks import (
     COLUMN_TABLE,
     ENTRIES,
@@ -21,7 +30,7 @@ from fastdil.kernels.gemm_tasks import (
 )
 from fastdil.kernels.geometry import KH, KW, UNIT, XC
 from fastdil.kernels.intrinsics import load_i64, store_i64
-from fastdil.kernels.pack import fill_columns, fill_constant, row_offset
+from fastdil.kernels.pack import fill_columns, fill_constant, lane_step, row_offset
 
 
 @helper
@@ -71,14 +80,14 @@ def classify_block(params, state, scratch, lanes, taps, width_taps):
     """For each tap and vector of the block: copy or gather (`ENTRIES`)."""
     vectors = load_i64(state, VECTORS)
     rows, columns = scratch + load_i64(params, ROW_TABLE), scratch + load_i64(params, COLUMN_TABLE)
-    entries = scratch + load_i64(params, ENTRIES)
+    entries, step = scratch + load_i64(params, ENTRIES), lane_step(params, lanes)
     for index in range(taps):
         row = rows + index // width_taps * vectors * lanes * 8
         column = columns + index % width_taps * vectors * lanes * 8
         for vector in range(vectors):
             shift = vector * lanes * 8
             entry = entries + (index * vectors + vector) * ENTRY_FIELDS * 8
-            classify_lanes(lanes, row + shift, column + shift, entry)
+            classify_lanes(lanes, row + shift, column + shift, step, entry)
 
 
 @helper
@@ -103,35 +112,45 @@ def whole_strips(entries, vectors, width, lanes):
 
 
 @helper
+def fetch_vectors(kind, lanes, target, target_step, source, source_step, count, step, entry, rows, columns):
+    """`count` times one vector, put together from the runs of its `entry`, or gathered where those are too many."""
+    if load_i64(entry, 1) < 0:
+        gather_vectors(kind, lanes, target, target_step, source, source_step, count, rows, columns)
+    elif step == 1:
+        copy_runs(kind, lanes, 1, target, target_step, source, source_step, count, entry)
+    elif load_i64(entry, 3) == 0:
+        copy_pairs(kind, lanes, 1, target, target_step, source, source_step, count, entry)
+    else:
+        copy_pairs(kind, lanes, MOST_RUNS, target, target_step, source, source_step, count, entry)
+
+
+@helper
 def pack_panel(kind, lanes, width, size, params, state, scratch, source, taps, width_taps, channels):
     """Fetch the samples of `taps` x `channels` terms for every pixel of the block, strip by strip."""
     vectors, channel_bytes = load_i64(state, VECTORS), load_i64(params, XC) * size
     rows, columns = scratch + load_i64(params, ROW_TABLE), scratch + load_i64(params, COLUMN_TABLE)
     entries, panel = scratch + load_i64(params, ENTRIES), scratch + load_i64(params, PANEL)
-    line, step = width * lanes * size, ENTRY_FIELDS * 8
+    line, step, entry_bytes = width * lanes * size, lane_step(params, lanes), ENTRY_FIELDS * 8
     for index in range(taps):
         row = rows + index // width_taps * vectors * lanes * 8
         column = columns + index % width_taps * vectors * lanes * 8
         first = 0
         while first < vectors:
             target = panel + (first // width * taps + index) * channels * line
-            entry = entries + (index * vectors + first) * step
+            entry = entries + (index * vectors + first) * entry_bytes
             whole, count = whole_strips(entry, vectors - first, width, lanes), min(width, vectors - first)
             if whole > 0:
                 copy_strips(
                     kind, lanes, width, target, line, taps * channels * line, source, channel_bytes, channels, entry,
                     whole,
                 )  # fmt: skip
-            elif count == width and runs_suffice(entry, width):
+            elif count == width and step == 1 and runs_suffice(entry, width):
                 copy_runs(kind, lanes, width, target, line, source, channel_bytes, channels, entry)
             else:
                 for vector in range(count):
-                    place, at = target + vector * lanes * size, entry + vector * step
+                    place, at = target + vector * lanes * size, entry + vector * entry_bytes
                     lane = (first + vector) * lanes * 8
-                    if runs_suffice(at, 1):
-                        copy_runs(kind, lanes, 1, place, line, source, channel_bytes, channels, at)
-                    else:
-                        gather_vectors(
-                            kind, lanes, place, line, source, channel_bytes, channels, row + lane, column + lane
-                        )  # fmt: skip
+                    fetch_vectors(
+                        kind, lanes, place, line, source, channel_bytes, channels, step, at, row + lane, column + lane
+                    )  # fmt: skip
             first += max(whole, 1) * width

@@ -71,11 +71,13 @@ def store_element(typingctx, kind, address, value):
 
 @intrinsic(prefer_literal=True)
 def any_nonfinite(typingctx, kind, lanes, address, count):
-    """1 if one of `count` neighbouring floats is Inf or NaN, else 0."""
+    """1 if one of `count` neighbouring numbers is Inf or NaN, else 0; integers never are."""
     kind_name, lane_count = literals(kind, lanes)
     unrolled = 4  # an addition takes four cycles
 
     def codegen(context, builder, signature, args):
+        if kind_name[0] != "f":
+            return constant(0)
         address, count = args[2:]
         vectors = Vectors(builder, kind_name, lane_count)
 

@@ -35,7 +35,7 @@ from fastdil.kernels.geometry import (
     lanes_of,
     source_index,
 )
-from fastdil.kernels.intrinsics import load_i64, store_i64
+from fastdil.kernels.intrinsics import any_nonfinite, load_i64, store_i64
 
 # Parameters of the weight packer.
 (
@@ -90,6 +90,13 @@ def fill_constant(target, count, value):
 
 
 @helper
+def lane_step(params, lanes):
+    """Elements between the samples of neighbouring outputs: 2 where `copy_pairs` can fetch them, else 1."""
+    is_pairs = load_i64(params, SW) * load_i64(params, XW) == 2 and load_i64(params, UNIT) == 1 and lanes <= 32
+    return 2 if is_pairs else 1
+
+
+@helper
 def pack_complex_row(kind, size, target, source, present, channels, taps, channel_step, tap_step):
     """The real or the imaginary parts of one output's weights, `channel_step` and `tap_step` elements apart."""
     for channel in range(channels):
@@ -118,11 +125,21 @@ def pack_real_rows(
                 channel, tap = channel + 1, 0
 
 
+@helper
+def note_nonfinite(kind, lanes, source, count, found):
+    """Store 1 at `found` if one of `count` weights is Inf or NaN; they are about to be packed, so this fetches them."""
+    if any_nonfinite(kind, lanes, source, count) != 0:
+        store_i64(found, 0, 1)
+
+
 def _make_weight_packer(kind: str, size: int, lanes: int, rows: int, unit: int, name: str) -> Any:
     stamp = jit.source_stamp()
 
     def pack_weights(params, x, w, bias, out, scratch, task):
-        """Task = one block of output rows of one group: out[group][part][block], there [tap][channel][row] or so."""
+        """Task = one block of output rows of one group: out[group][part][block], there [tap][channel][row] or so.
+
+        `bias` is where to store 1 if a weight is Inf or NaN.
+        """
         stamp  # noqa: B018 - a closure cell in the cache key
         channels, taps = load_i64(params, W_CHANNELS), load_i64(params, W_TAPS)
         part, taps_first = load_i64(params, W_PART), load_i64(params, W_TAPS_FIRST)
@@ -135,6 +152,8 @@ def _make_weight_packer(kind: str, size: int, lanes: int, rows: int, unit: int, 
             target = out + ((group * channels + channel) * blocks + block * count) * taps * rows * size
             if unit == 1:
                 source = w + ((group * group_rows + first) * terms + channel * taps) * size
+                for row in range(min(rows, group_rows - first)):
+                    note_nonfinite(kind, lanes, source + row * terms * size, count * taps, bias)
                 pack_real_rows(
                     kind, lanes, rows, size, target, source, terms, group_rows - first, count, taps, channel_step,
                     tap_step, scratch,
@@ -145,6 +164,8 @@ def _make_weight_packer(kind: str, size: int, lanes: int, rows: int, unit: int, 
                 output = group * (group_rows // 2) + (first + row) // 2
                 source = w + ((output * terms + channel * taps) * 2 + (first + row) % 2) * size
                 present = 1 if first + row < group_rows else 0
+                if present == 1 and row % 2 == 0:
+                    note_nonfinite(kind, lanes, source, count * taps * 2, bias)
                 pack_complex_row(
                     kind, size, target + row * size, source, present, count, taps, channel_step, tap_step
                 )  # fmt: skip

@@ -18,7 +18,7 @@ import numpy as np
 
 from fastdil import jit
 from fastdil.jit import helper
-from fastdil.kernels.copies import OUTSIDE, gather_vectors
+from fastdil.kernels.copies import OUTSIDE, copy_pairs, every_second_bit, fill_zeros, gather_vectors
 from fastdil.kernels.driver import KERNEL_ARGUMENTS
 from fastdil.kernels.geometry import (
     ACTIVATE,
@@ -46,7 +46,7 @@ from fastdil.kernels.geometry import (
     lanes_of,
 )
 from fastdil.kernels.intrinsics import load_i64, store_i64
-from fastdil.kernels.pack import fill_columns, fill_constant, row_offset
+from fastdil.kernels.pack import fill_columns, fill_constant, lane_step, row_offset
 from fastdil.kernels.store import store_tile
 from fastdil.kernels.tiles import stencil_tile
 from fastdil.kernels.totals import settle_tile
@@ -110,26 +110,56 @@ def fill_masks(params, masks, position, taps, width, lanes):
 
 
 @helper
-def pack_lines(kind, lanes, width, size, params, scratch, x, table, lines, first, taps, column, count, tap_step):
-    """Gather the samples of one tile, and list them as lines of a panel."""
+def fill_pairs(params, entries, column, count, first, taps, width, lanes):
+    """For each tap and vector of `count` outputs: where its samples, two elements apart, begin, and which there are."""
+    stride, end = load_i64(params, SW), load_i64(params, NW)
+    for tap in range(taps):
+        for vector in range(width):
+            output = vector * lanes
+            position = (column + output) * stride + (first + tap) * load_i64(params, DW) - load_i64(params, LW)
+            skip = min((max(-position, 0) + stride - 1) // stride, lanes)
+            stop = max(min((end - position + stride - 1) // stride, count - output, lanes), 0)
+            bits = ((1 << stop) - 1) & ~((1 << skip) - 1)
+            entry = entries + (tap * width + vector) * 16
+            # Nothing is loaded under an empty mask, but from a mapped address, or it takes a microcode assist.
+            store_i64(entry, 0, position * load_i64(params, XW) if bits != 0 else 0)
+            store_i64(entry, 1, every_second_bit(bits))
+
+
+@helper
+def fill_places(params, columns, column, count, first, taps, strip):
+    """For each tap and lane of `count` outputs: the offset of its sample."""
     unit = load_i64(params, UNIT)
-    columns, no_rows = scratch + load_i64(params, COLUMNS), scratch + load_i64(params, NO_ROWS)
-    panel, panel_table = scratch + load_i64(params, PANEL), scratch + load_i64(params, PANEL_TABLE)
-    strip = width * lanes
     for tap in range(taps):
         target = columns + tap * strip * 8
         fill_columns(params, target, column, count, first + tap)
         fill_constant(target + count * unit * 8, strip - count * unit, OUTSIDE)
+
+
+@helper
+def pack_lines(kind, lanes, width, size, params, scratch, x, table, lines, first, taps, column, count, tap_step):
+    """Fetch the samples of one tile, and list them as lines of a panel."""
+    columns, no_rows = scratch + load_i64(params, COLUMNS), scratch + load_i64(params, NO_ROWS)
+    panel, panel_table = scratch + load_i64(params, PANEL), scratch + load_i64(params, PANEL_TABLE)
+    strip, is_pairs = width * lanes, load_i64(params, MODE) == 0 and lane_step(params, lanes) == 2
+    if is_pairs:
+        fill_pairs(params, columns, column, count, first, taps, width, lanes)
+    else:
+        fill_places(params, columns, column, count, first, taps, strip)
+        fill_constant(no_rows, lanes, 0)
     for line in range(lines):
-        offset = load_i64(table, 2 * line)
-        # A line of padding is gathered from nowhere: every sum of offsets stays negative.
-        fill_constant(no_rows, lanes, offset if offset == OUTSIDE else 0)
-        source = x if offset == OUTSIDE else x + offset * size
-        for tap in range(taps):
-            for vector in range(width):
-                place = (line * taps + tap) * strip + vector * lanes
-                lane_columns = columns + (tap * strip + vector * lanes) * 8
-                gather_vectors(kind, lanes, panel + place * size, 0, source, 0, 1, no_rows, lane_columns)
+        offset, target = load_i64(table, 2 * line), panel + line * taps * strip * size
+        source = x + offset * size
+        if offset == OUTSIDE:
+            fill_zeros(kind, lanes, target, taps * width)
+        elif is_pairs:
+            for index in range(taps * width):
+                place = target + index * lanes * size
+                copy_pairs(kind, lanes, 1, place, 0, source, 0, 1, columns + index * 16)
+        else:
+            for index in range(taps * width):
+                place, lane_columns = target + index * lanes * size, columns + index * lanes * 8
+                gather_vectors(kind, lanes, place, 0, source, 0, 1, no_rows, lane_columns)
         store_i64(panel_table, 2 * line, line * taps * strip)
         store_i64(panel_table, 2 * line + 1, load_i64(table, 2 * line + 1) + first * tap_step)
 
@@ -296,7 +326,7 @@ def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int, rows: int, 
         (PANEL_TABLE, panel_lines * 16),
         (PANEL, panel_lines * taps * strip * size),
         (SUMS, 2 * int(params[GROUP_BLOCKS]) * rows * strip * size),
-        (COLUMNS, taps * strip * 8),
+        (COLUMNS, taps * max(strip * 8, width * 16)),
         (NO_ROWS, lanes * 8),
         (MASKS, taps * width * 8),
         (RUN, 4 * 8),

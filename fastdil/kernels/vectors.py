@@ -179,6 +179,14 @@ def low_bits(builder: ir.IRBuilder, count: ir.Value) -> ir.Value:
     return builder.sub(builder.shl(one, count), one)
 
 
+def spread_bits(builder: ir.IRBuilder, bits: ir.Value) -> ir.Value:
+    """Bit i of the lower half of a 64-bit integer moved to bit 2 i; the others are zero."""
+    for shift, kept in ((16, 0xFFFF), (8, 0xFF), (4, 0xF), (2, 0x3), (1, 0x1)):
+        pattern = sum(kept << place for place in range(0, 64, 2 * shift))
+        bits = builder.and_(builder.or_(bits, builder.shl(bits, constant(shift))), constant(pattern))
+    return bits
+
+
 def counted_loop(
     builder: ir.IRBuilder,
     count: ir.Value,
