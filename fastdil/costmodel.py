@@ -25,40 +25,39 @@ _AMX = {
 }  # fmt: skip
 
 #: Instruction set -> method -> feature -> nanoseconds per unit; `weights_of` picks. Pedigree: ``python -m
-#: benchmarks.calibrate --seed 5 --problems 300``, random float32 and float64 problems and the layers of
+#: benchmarks.calibrate --seed 5 --problems 200``, random float32 and float64 problems and the layers of
 #: `benchmarks.workloads` on one and two threads of two cores; `benchmarks.dispatch_quality` judges the choices.
 #: "prepare" and "weight": what preparing any weights takes, and each number of them.
-#: avx512: AMD EPYC (Zen 4), 2026-11-29; means of that fit and of two to 200 problems of seed 2 and the layers.
-#: "prepare" and "weight" are from another run of the same day.
-#: avx2: AMD EPYC (Zen 3), 2026-11-25; `direct`'s "straight" from two depthwise layers and two images, one thread.
-#: Every "prepare", and "weight" of `fft`, are those of the Zen 4, the latter with AVX2.
+#: avx512: AMD EPYC (Zen 4), 2026-11-29, with 60 problems of seed 2 besides.
+#: avx2: AMD EPYC (Zen 3), 2026-11-25, 300 problems; `direct`'s "straight" from two depthwise layers and two images.
+#: Every "prepare", "output" and "pair", and "weight" of `fft`, are those of the Zen 4, the latter with AVX2.
 NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {
     "avx512": {
-        "reference": {"call": 24200.0, "output": 8.0, "product": 5.59, "prepare": 0.0, "weight": 0.0},
+        "reference": {"call": 8730.0, "output": 11.5, "product": 1.7, "prepare": 0.0, "weight": 0.0},
         "direct": {
-            "call": 1490.0, "unit": 43.8, "tile": 0.0, "store": 16.8, "cycle": 0.51, "dense": 0.691, "straight": 0.78,
-            "begin": 0.0, "lay_out": 13.5, "masked": 0.557, "gather": 10.2, "pair": 2.5, "index": 2.37,
-            "byte": 0.0433, "prepare": 0.0, "weight": 0.853,
+            "call": 2270.0, "unit": 58.0, "tile": 16.4, "store": 2.13, "cycle": 0.459, "dense": 0.654,
+            "straight": 0.566, "begin": 3.3, "lay_out": 4.0, "masked": 0.334, "gather": 7.52, "pair": 2.86,
+            "index": 1.34, "byte": 0.027, "prepare": 1300.0, "weight": 1.13,
         },
         "im2col": {
-            "call": 2940.0, "task": 470.0, "store": 7.02, "fma": 0.33, "copy": 1.91, "run": 5.41, "gather": 20.2,
-            "entry": 12.7, "index": 3.19, "stream": 0.0328, "prepare": 0.0, "weight": 0.821,
+            "call": 1380.0, "task": 612.0, "store": 4.08, "copy": 1.14, "run": 1.94, "gather": 15.6, "entry": 13.0,
+            "index": 2.24, "stream": 0.0, "fma": 0.33, "prepare": 0.0, "weight": 0.518,
         },
         "fft": {
-            "call": 37900.0, "task": 0.0, "butterfly": 0.639, "mix": 0.394, "move": 13.2, "element": 0.0, "spill": 1.3,
-            "stream": 0.0, "prepare": 40600.0, "weight": 1.88,
+            "call": 11200.0, "task": 1.94, "butterfly": 0.314, "mix": 0.369, "move": 10.4, "element": 0.0,
+            "spill": 0.528, "stream": 0.0, "prepare": 40000.0, "weight": 1.68,
         },
         "winograd": {
-            "call": 33200.0, "task": 39.0, "line": 113.0, "run": 18.3, "forward": 0.352, "fma": 0.305,
-            "backward": 2.16, "store": 14.3, "stream": 0.13, "byte": 0.124, "prepare": 55200.0, "weight": 2.8,
+            "call": 17200.0, "task": 515.0, "line": 74.5, "run": 17.7, "forward": 0.911, "fma": 0.296, "backward": 1.69,
+            "store": 7.96, "stream": 0.12, "byte": 0.0419, "prepare": 63500.0, "weight": 2.88,
         },
         "amx": _AMX,
     },
     "avx2": {
-        "reference": {"call": 99400.0, "output": 8.0, "product": 7.51, "prepare": 0.0, "weight": 0.0},
+        "reference": {"call": 99400.0, "output": 11.5, "product": 7.51, "prepare": 0.0, "weight": 0.0},
         "direct": {
             "call": 11700.0, "unit": 83.2, "tile": 21.2, "store": 16.6, "cycle": 0.629, "dense": 0.629,
-            "straight": 0.36, "begin": 0.0, "lay_out": 0.0, "masked": 0.54, "gather": 5.65, "pair": 2.5, "index": 2.15,
+            "straight": 0.36, "begin": 0.0, "lay_out": 0.0, "masked": 0.54, "gather": 5.65, "pair": 2.86, "index": 2.15,
             "byte": 0.0505, "prepare": 0.0, "weight": 1.1,
         },
         "im2col": {
