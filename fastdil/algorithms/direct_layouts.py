@@ -25,7 +25,7 @@ _LINES_BYTES = 1 << 20
 _FEWEST_FOLDED, _MOST_WASTE = 24, 1.6
 #: Bytes of a vector -> output channels of a tile -> its vectors, the first for long rows: each is a kernel to compile.
 _WIDTHS: dict[int, dict[int, tuple[int, ...]]] = {
-    64: {1: (8, 6, 3), 2: (6, 3), 4: (4, 2), 8: (3, 1)},
+    64: {1: (8, 6, 4, 2), 2: (6, 3), 4: (4, 2), 8: (3, 1)},
     32: {1: (8, 6, 3), 2: (4, 3), 4: (2,)},
 }
 

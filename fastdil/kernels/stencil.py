@@ -117,8 +117,9 @@ def fill_pairs(params, entries, column, count, first, taps, width, lanes):
         for vector in range(width):
             output = vector * lanes
             position = (column + output) * stride + (first + tap) * load_i64(params, DW) - load_i64(params, LW)
-            skip = min((max(-position, 0) + stride - 1) // stride, lanes)
-            stop = max(min((end - position + stride - 1) // stride, count - output, lanes), 0)
+            # Rounded up after a division by the stride, 1 or 2: shifts, where divisions would cost as much as the copy.
+            skip = min((max(-position, 0) + stride - 1) >> (stride - 1), lanes)
+            stop = max(min((end - position + stride - 1) >> (stride - 1), count - output, lanes), 0)
             bits = ((1 << stop) - 1) & ~((1 << skip) - 1)
             entry = entries + (tap * width + vector) * 16
             # Nothing is loaded under an empty mask, but from a mapped address, or it takes a microcode assist.
