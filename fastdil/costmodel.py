@@ -44,8 +44,8 @@ NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {
             "index": 2.24, "stream": 0.0, "fma": 0.33, "prepare": 0.0, "weight": 0.518,
         },
         "fft": {
-            "call": 11200.0, "task": 1.94, "butterfly": 0.314, "mix": 0.369, "move": 10.4, "element": 0.0,
-            "spill": 0.528, "stream": 0.0, "prepare": 40000.0, "weight": 1.68,
+            "call": 15000.0, "task": 0.97, "butterfly": 0.468, "mix": 0.36, "move": 10.7, "element": 0.0,
+            "spill": 0.581, "stream": 0.0, "prepare": 40000.0, "weight": 1.68,
         },
         "winograd": {
             "call": 17200.0, "task": 515.0, "line": 74.5, "run": 17.7, "forward": 0.911, "fma": 0.296, "backward": 1.69,

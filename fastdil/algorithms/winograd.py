@@ -36,8 +36,6 @@ _BLOCK_TERMS = 64
 _EXACT_BLOCK_TERMS = 96
 #: Output channels of one task at most.
 _MOST_ROWS = 256
-#: Tasks per thread worth having, so that unequal ones balance.
-_TASKS_PER_THREAD = 4
 
 #: Taps along height and width.
 _KERNELS = ((3, 3), (1, 3), (3, 1))
@@ -152,11 +150,11 @@ class _Layout:
         self.column_step, self.tiles = _pairs(problem.kernel[2], problem.dilation[2], width)
         self.lines = depth * self.plane_lines
         self.group_blocks = block_tail(problem, self.rows)
-        self.task_blocks = _share(self.group_blocks, _MOST_ROWS // self.rows)
         is_exact = problem.group_in * problem.kernel[0] > tasks.PLAIN_TERMS
         terms = _EXACT_BLOCK_TERMS if is_exact else _BLOCK_TERMS
         self.block_channels = _share(problem.group_in, terms)
         self.block_taps = min(problem.kernel[0], max(terms // problem.group_in, 1))
+        self.frequencies = math.prod(SAMPLES[taps] for taps in problem.kernel[1:])
         self._cut(threads)
         self.params = fill(problem, tasks.FIELDS)
         for name in _FIELDS:
@@ -164,16 +162,39 @@ class _Layout:
         self.scratch_bytes = tasks.scratch_layout(self.params, self.kind, self.vector_bytes, *problem.kernel[1:])
 
     def _cut(self, threads: int) -> None:
-        """Tiles per task: those whose frequencies fit L2, of several short lines or of a part of a long one."""
-        problem, strip = self.problem, self.width * self.lanes
-        frequencies = math.prod(SAMPLES[taps] for taps in problem.kernel[1:])
-        tile_bytes = frequencies * self.block_channels * self.block_taps * int(self.kind[1:]) // 8
-        most = max(machine().l2 // tile_bytes // strip, 1) * strip
-        while most > strip:
-            self._cut_lines(most)
-            if self.tasks >= _TASKS_PER_THREAD * threads or threads == 1:
-                return
-            most = max(most // 2 // strip, 1) * strip
+        """Choose tiles and outputs per task: those of which all threads are predicted to have finished first.
+
+        Tasks of many tiles, whose frequencies must fit L2, waste few lanes and fetch weights seldom; tasks of fewer
+        outputs transform the same samples again. Zen 4, two threads: aspp_d6 in 9 tasks of 36 tiles 56 ms, in 6 of 108
+        tiles and half of the outputs 41; drn_256_d2 in 17 of 66 tiles 18.1, in 10 of 231 and half of the outputs 15.7.
+        """
+        strip, shares = self.width * self.lanes, -(-self.group_blocks * self.rows // _MOST_ROWS)
+        tile_bytes = self.frequencies * self.block_channels * self.block_taps * int(self.kind[1:]) // 8
+        strips = max(machine().l2 // tile_bytes // strip, 1)
+        cuts = [
+            (strips >> halvings, shares << splits) for halvings in range(strips.bit_length()) for splits in range(3)
+        ]
+
+        def end(cut: tuple[int, int]) -> float:
+            self._cut_tasks(cut[0] * strip, cut[1])
+            return -(-self.tasks // threads) * self._task_time()
+
+        best_strips, best_shares = min(cuts, key=end)
+        self._cut_tasks(best_strips * strip, best_shares)
+
+    def _task_time(self) -> float:
+        """Predicted nanoseconds of one task."""
+        weights, rows = costmodel.weights_of(Winograd.name), self.task_blocks * self.rows
+        terms = self.problem.group_in * self.problem.kernel[0]
+        vectors = -(-self.task_lines * self.chunk // self.lanes)
+        by_vector = terms * (weights["forward"] + weights["fma"] * rows) + weights["backward"] * rows
+        streamed = weights["stream"] * terms * rows * int(self.kind[1:]) // 8
+        by_line = (weights["line"] + weights["run"] * self._runs()) * self.task_lines * terms
+        return weights["task"] + self.frequencies * (vectors * by_vector + streamed) + by_line
+
+    def _cut_tasks(self, most: int, shares: int) -> None:
+        """Tasks of at most `most` tiles, short lines or part of a long one, for one of `shares` of the outputs."""
+        self.task_blocks = _share(self.group_blocks, -(-self.group_blocks // shares))
         self._cut_lines(most)
 
     def _cut_lines(self, most: int) -> None:
@@ -192,10 +213,14 @@ class _Layout:
         shares = -(-self.group_blocks // self.task_blocks)
         self.tasks = self.problem.batch * self.problem.groups * shares * self.chunks * self.line_blocks
 
+    def _runs(self) -> int:
+        """Runs of neighbours of which the samples of a line of a task are put together."""
+        is_apart = self.run_chunks or (self.column_step < self.lanes and self.lanes % self.column_step == 0)
+        return 1 if is_apart else -(-self.chunk // self.column_step)
+
     def features(self, threads: int) -> dict[str, float]:
         """Amounts of work per thread."""
-        problem, size = self.problem, int(self.kind[1:]) // 8
-        frequencies = math.prod(SAMPLES[taps] for taps in problem.kernel[1:])
+        problem, size, frequencies = self.problem, int(self.kind[1:]) // 8, self.frequencies
         terms = problem.group_in * problem.kernel[0]
         planes = problem.batch * problem.groups / threads
         shares = -(-self.group_blocks // self.task_blocks)
@@ -203,13 +228,11 @@ class _Layout:
         vectors = self.line_blocks * self.chunks * -(-self.task_lines * self.chunk // self.lanes) * planes
         rows = self.group_blocks * self.rows
         outputs = problem.out_pixels / self.lanes * problem.group_out * planes
-        is_apart = self.run_chunks or (self.column_step < self.lanes and self.lanes % self.column_step == 0)
-        runs = 1 if is_apart else -(-self.chunk // self.column_step)
         return {
             "call": 1,
             "task": self.tasks / threads,
             "line": lines,
-            "run": lines * runs,
+            "run": lines * self._runs(),
             "forward": vectors * frequencies * terms * shares,
             "fma": vectors * frequencies * terms * rows,
             "backward": vectors * frequencies * rows,

@@ -70,9 +70,9 @@ _PANEL_TERMS = 256
     PANEL_LINES,  # lines that are gathered at a time
     IS_LONG,  # 1 if there are so many chains that their sums must be exact
     SKIP_PADDING,  # 0 if padding zeros must be multiplied (a weight is not finite)
-    TABLE, PANEL_TABLE, PANEL, SUMS, COLUMNS, NO_ROWS, MASKS, RUN,  # byte offsets of the parts of the scratch memory
-) = range(GEOMETRY, GEOMETRY + 17)  # fmt: skip
-FIELDS = 17
+    TABLE, PANEL_TABLE, PANEL, SUMS, COLUMNS, FILLED, NO_ROWS, MASKS, RUN,  # byte offsets of the parts of the scratch
+) = range(GEOMETRY, GEOMETRY + 18)  # fmt: skip
+FIELDS = 18
 
 # How a tile gets its samples.
 _INSIDE, _AT_END, _GATHERED = range(3)
@@ -110,8 +110,15 @@ def fill_masks(params, masks, position, taps, width, lanes):
 
 
 @helper
-def fill_pairs(params, entries, column, count, first, taps, width, lanes):
-    """For each tap and vector of `count` outputs: where its samples, two elements apart, begin, and which there are."""
+def fill_pairs(params, entries, filled, column, count, first, taps, width, lanes):
+    """For each tap and vector of `count` outputs: where its samples, two elements apart, begin, and which there are.
+
+    The column and the first tap are kept at `filled`: on narrow maps they are the same for all rows.
+    """
+    if load_i64(filled, 0) == column and load_i64(filled, 1) == first:
+        return
+    store_i64(filled, 0, column)
+    store_i64(filled, 1, first)
     stride, end = load_i64(params, SW), load_i64(params, NW)
     for tap in range(taps):
         for vector in range(width):
@@ -144,7 +151,8 @@ def pack_lines(kind, lanes, width, size, params, scratch, x, table, lines, first
     panel, panel_table = scratch + load_i64(params, PANEL), scratch + load_i64(params, PANEL_TABLE)
     strip, is_pairs = width * lanes, load_i64(params, MODE) == 0 and lane_step(params, lanes) == 2
     if is_pairs:
-        fill_pairs(params, columns, column, count, first, taps, width, lanes)
+        filled = scratch + load_i64(params, FILLED)
+        fill_pairs(params, columns, filled, column, count, first, taps, width, lanes)
     else:
         fill_places(params, columns, column, count, first, taps, strip)
         fill_constant(no_rows, lanes, 0)
@@ -278,6 +286,7 @@ def _make_channel_kernel(kind: str, size: int, lanes: int, rows: int, width: int
         block_step = group_in * load_i64(params, KD) * load_i64(params, KH) * load_i64(params, KW) * rows
         plane_bytes = load_i64(params, OUT_PIXELS) * unit * size
         listed, lines, masked_column = -1, 0, -1
+        store_i64(scratch + load_i64(params, FILLED), 0, -1)  # no column yet
         first_unit = task * load_i64(params, TASK_UNITS)
         for index in range(first_unit, min(first_unit + load_i64(params, TASK_UNITS), load_i64(params, UNITS))):
             line = index // chunks
@@ -328,6 +337,7 @@ def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int, rows: int, 
         (PANEL, panel_lines * taps * strip * size),
         (SUMS, 2 * int(params[GROUP_BLOCKS]) * rows * strip * size),
         (COLUMNS, taps * max(strip * 8, width * 16)),
+        (FILLED, 2 * 8),
         (NO_ROWS, lanes * 8),
         (MASKS, taps * width * 8),
         (RUN, 4 * 8),
