@@ -28,7 +28,7 @@ _AMX = {
 #: benchmarks.calibrate --seed 5 --problems 200``, random float32 and float64 problems and the layers of
 #: `benchmarks.workloads` on one and two threads of two cores; `benchmarks.dispatch_quality` judges the choices.
 #: "prepare" and "weight": what preparing any weights takes, and each number of them.
-#: avx512: AMD EPYC (Zen 4), 2026-11-29, with 60 problems of seed 2 besides.
+#: avx512: AMD EPYC (Zen 4), 2026-11-29, with 60 problems of seed 2 besides; `fft` is the mean of two such fits.
 #: avx2: AMD EPYC (Zen 3), 2026-11-25, 300 problems; `direct`'s "straight" from two depthwise layers and two images.
 #: Every "prepare", "output" and "pair", and "weight" of `fft`, are those of the Zen 4, the latter with AVX2.
 NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {

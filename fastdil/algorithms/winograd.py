@@ -177,20 +177,11 @@ class _Layout:
 
         def end(cut: tuple[int, int]) -> float:
             self._cut_tasks(cut[0] * strip, cut[1])
-            return -(-self.tasks // threads) * self._task_time()
+            rounds = -(-self.tasks // threads)
+            return rounds / self.tasks * costmodel.predict(Winograd.name, self.features(1))
 
         best_strips, best_shares = min(cuts, key=end)
         self._cut_tasks(best_strips * strip, best_shares)
-
-    def _task_time(self) -> float:
-        """Predicted nanoseconds of one task."""
-        weights, rows = costmodel.weights_of(Winograd.name), self.task_blocks * self.rows
-        terms = self.problem.group_in * self.problem.kernel[0]
-        vectors = -(-self.task_lines * self.chunk // self.lanes)
-        by_vector = terms * (weights["forward"] + weights["fma"] * rows) + weights["backward"] * rows
-        streamed = weights["stream"] * terms * rows * int(self.kind[1:]) // 8
-        by_line = (weights["line"] + weights["run"] * self._runs()) * self.task_lines * terms
-        return weights["task"] + self.frequencies * (vectors * by_vector + streamed) + by_line
 
     def _cut_tasks(self, most: int, shares: int) -> None:
         """Tasks of at most `most` tiles, short lines or part of a long one, for one of `shares` of the outputs."""
@@ -213,11 +204,6 @@ class _Layout:
         shares = -(-self.group_blocks // self.task_blocks)
         self.tasks = self.problem.batch * self.problem.groups * shares * self.chunks * self.line_blocks
 
-    def _runs(self) -> int:
-        """Runs of neighbours of which the samples of a line of a task are put together."""
-        is_apart = self.run_chunks or (self.column_step < self.lanes and self.lanes % self.column_step == 0)
-        return 1 if is_apart else -(-self.chunk // self.column_step)
-
     def features(self, threads: int) -> dict[str, float]:
         """Amounts of work per thread."""
         problem, size, frequencies = self.problem, int(self.kind[1:]) // 8, self.frequencies
@@ -228,11 +214,13 @@ class _Layout:
         vectors = self.line_blocks * self.chunks * -(-self.task_lines * self.chunk // self.lanes) * planes
         rows = self.group_blocks * self.rows
         outputs = problem.out_pixels / self.lanes * problem.group_out * planes
+        is_apart = self.run_chunks or (self.column_step < self.lanes and self.lanes % self.column_step == 0)
+        runs = 1 if is_apart else -(-self.chunk // self.column_step)
         return {
             "call": 1,
             "task": self.tasks / threads,
             "line": lines,
-            "run": lines * self._runs(),
+            "run": lines * runs,
             "forward": vectors * frequencies * terms * shares,
             "fma": vectors * frequencies * terms * rows,
             "backward": vectors * frequencies * rows,
