@@ -17,8 +17,6 @@ from fastdil import hardware
 
 #: Methods that take some kernels only; tests that force them go through `forced`.
 NARROW = ("winograd", "amx")
-#: Kernels that `winograd` takes: taps along height and width.
-WINOGRAD_KERNELS = ((3, 3), (1, 3), (3, 1))
 
 EVERY_METHOD = fastdil.methods()
 #: Those that this machine can run on some problem; `test_amx.py` emulates what it cannot.
@@ -40,10 +38,20 @@ def may_refuse(method: str, dtype, stride, problem=None) -> bool:
         is_single = np.dtype(dtype) in (np.float32, np.float16)
         return not is_single or problem.group_in < 16 or not fastdil.machine().amx
     if method == "winograd":
-        pairs = zip(problem.kernel, problem.out_size, problem.dilation, strict=True)
-        is_paired = problem.kernel[1:] in WINOGRAD_KERNELS and all(k == 1 or n >= 2 * d for k, n, d in [*pairs][1:])
-        return np.dtype(dtype).kind not in "f" or np.max(stride) > 1 or not is_paired
+        return np.dtype(dtype).kind not in "f" or np.max(stride) > 1 or not _winograd_suits(problem)
     return method in TRANSFORMS and (np.dtype(dtype).kind in "biu" or np.max(stride) > 1)
+
+
+def _winograd_suits(problem) -> bool:
+    """Whether height and width, or one of them, have two to five taps that `winograd` can join."""
+    terms, taps = problem.group_in * np.prod(problem.kernel), problem.kernel[1:]
+    joins = [2 <= problem.kernel[axis] <= 5 and problem.out_size[axis] >= 2 * problem.dilation[axis] for axis in (1, 2)]
+    if 1 in taps:
+        return max(taps) > 1 and joins[taps[0] == 1] and terms >= 96
+    if all(joins) and terms >= 576 and (min(taps) > 2 or problem.rank == 3):
+        return True
+    is_image = problem.kernel[0] == problem.size[0] == problem.out_size[0] == 1
+    return is_image and joins[1] and terms >= 96
 
 
 def row(explanation, method: str):

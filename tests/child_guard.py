@@ -54,7 +54,7 @@ class Guarded:
 
 
 LISTS = {
-    "pairs": grid.PAIRS,
+    "phases": grid.PHASES,
     "blocks": grid.BLOCKS,
     "sample": (*grid.SAMPLE, *(case for case in grid.CASES if case.group in ("width", "large"))),
     "tails": grid.TAILS,

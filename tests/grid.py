@@ -367,26 +367,33 @@ def _tails():
     yield Case("tail", (1, 2, 3, 4, 17), (9, 2, 3, 3, 3), padding=2, dilation=2)
 
 
-def _pairs():
-    """Pairs of outputs a dilation apart: runs shorter, as long as and longer than vectors, whole and ragged."""
+def _phases():
+    """Outputs a dilation apart, joined: runs shorter, as long as and longer than vectors, tiles whole and ragged."""
     for d in (1, 2, 3, 4, 7, 8, 12, 16):
-        for n in (2 * d, 3 * d + 1, 4 * d - 1, 8 * d + 5):
-            yield Case("pair", (1, 2, n), (5, 2, 3), padding=d, dilation=d)
-        yield Case("pair", (2, 5, 2 * d + 3, 5 * d + 2), (9, 5, 3, 3), padding=d, dilation=d)
-        yield Case("pair", (1, 2, 4 * d + 1, 17), (3, 2, 3, 1), padding=0, dilation=(d, 1))
+        for n in (2 * d, 3 * d + 1, 4 * d - 1, 5 * d, 9 * d + 5):
+            yield Case("phase", (1, 32, n), (5, 32, 3), padding=d, dilation=d)
+        yield Case("phase", (1, 48, 11 * d + 3), (5, 48, 2), padding=((d, 0),), dilation=d)
+        yield Case("phase", (2, 64, 2 * d + 3, 5 * d + 2), (9, 64, 3, 3), padding=d, dilation=d)
+        yield Case("phase", (1, 32, 4 * d + 1, 17), (3, 32, 3, 1), padding=0, dilation=(d, 1))
     for n in (7, 23, 24, 25, 47, 48, 49, 97):  # tiles of a line around the strips of all instruction sets
-        yield Case("pair", (1, 2, 3, 2 * n), (4, 2, 3, 3), padding=1)
+        yield Case("phase", (1, 64, 3, 4 * n), (4, 64, 3, 3), padding=1)
     for mode in MODES:
-        yield Case("pair", (1, 3, 7, 21), (5, 3, 3, 3), padding=4, dilation=(3, 4), padding_mode=mode)
-        yield Case("pair", (1, 2, 40), (3, 2, 3), padding=((50, -3),), dilation=9, padding_mode=mode)
-    yield Case("pair", (1, 2, 5000), (3, 2, 3), padding=700, dilation=700)  # runs longer than a task
-    yield Case("pair", (1, 2, 4, 700), (3, 2, 3, 1), padding=(1, 0))
-    yield Case("pair", (1, 130, 9, 11), (5, 130, 3, 3), padding=2, dilation=2)  # several blocks of channels
-    yield Case("pair", (1, 300, 20), (5, 300, 3), padding=1)
-    yield Case("pair", (1, 2, 12, 12), (290, 2, 3, 3), padding=1)  # several chunks of outputs
-    yield Case("pair", (2, 12, 9, 20), (27, 4, 3, 3), padding=2, dilation=2, groups=3)
-    yield Case("pair", (1, 3, 5, 6, 20), (9, 3, 3, 3, 3), padding=2, dilation=2)
-    yield Case("pair", (1, 70, 4, 5, 9), (9, 70, 2, 3, 3), padding=((1, 0), (-1, 2), (1, 1)))
+        yield Case("phase", (1, 70, 7, 21), (5, 70, 3, 3), padding=4, dilation=(3, 4), padding_mode=mode)
+        yield Case("phase", (1, 32, 40), (3, 32, 3), padding=((50, -3),), dilation=9, padding_mode=mode)
+        yield Case("phase", (1, 24, 9, 21), (5, 24, 3, 3), padding=4, dilation=(3, 4), padding_mode=mode)  # as lines
+    yield Case("phase", (1, 32, 5000), (3, 32, 3), padding=700, dilation=700)  # runs longer than a task
+    yield Case("phase", (1, 32, 4, 700), (3, 32, 3, 1), padding=(1, 0))
+    yield Case("phase", (1, 35, 19, 22), (6, 35, 4, 5), padding=(3, 5), dilation=(1, 3))
+    yield Case("phase", (1, 35, 12, 34), (6, 35, 4, 5), padding=(3, 5), dilation=(2, 8))
+    yield Case("phase", (1, 20, 9, 30), (6, 20, 7, 3), padding=(3, 5), dilation=(2, 4))  # as lines
+    yield Case("phase", (1, 130, 9, 11), (5, 130, 3, 3), padding=2, dilation=2)  # several blocks of channels
+    yield Case("phase", (1, 300, 20), (5, 300, 3), padding=1)
+    yield Case("phase", (1, 300, 9, 10), (5, 300, 3, 3), padding=1)
+    yield Case("phase", (1, 64, 12, 12), (290, 64, 3, 3), padding=1)  # several chunks of outputs
+    yield Case("phase", (2, 192, 9, 20), (27, 64, 3, 3), padding=2, dilation=2, groups=3)
+    yield Case("phase", (2, 96, 60), (27, 32, 3), padding=2, dilation=2, groups=3)
+    yield Case("phase", (1, 24, 5, 6, 20), (9, 24, 3, 3, 3), padding=2, dilation=2)
+    yield Case("phase", (1, 70, 4, 5, 9), (9, 70, 2, 3, 3), padding=((1, 0), (-1, 2), (1, 1)))
 
 
 def _blocks():
@@ -413,7 +420,7 @@ def _blocks():
 
 
 #: For `winograd`, under every instruction set.
-PAIRS = tuple(_pairs())
+PHASES = tuple(_phases())
 
 #: For `amx`.
 BLOCKS = tuple(_blocks())

@@ -61,7 +61,7 @@ def test_what_is_explained_is_what_can_run(case):
 
 @pytest.mark.parametrize("name", ABLE)
 def test_a_forced_method_is_the_chosen_one(name):
-    e = fastdil.explain((1, 16, 4000), (1, 16, 3 if name in NARROW else 30), method=name)
+    e = fastdil.explain((1, 32, 4000), (1, 32, 3 if name in NARROW else 30), method=name)
     assert e.chosen == name
     assert row(e, name).verdict == "chosen"
     assert sorted(c.name for c in e.candidates) == sorted(METHODS)

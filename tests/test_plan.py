@@ -157,10 +157,10 @@ def test_eight_threads_at_once(shared, method):
 
 
 def test_plan_explains_itself():
-    w = np.ones((64, 32, 3, 3), np.float32)
+    w = np.ones((64, 8, 3, 3), np.float32)
     p = fastdil.plan(w, padding=15, dilation=15)
-    mine = p.explain((1, 32, 128, 128))
-    other = fastdil.explain((1, 32, 128, 128), w.shape, padding=15, dilation=15)
+    mine = p.explain((1, 8, 128, 128))
+    other = fastdil.explain((1, 8, 128, 128), w.shape, padding=15, dilation=15)
     assert mine.chosen == other.chosen
     assert [c.name for c in mine.candidates] == [c.name for c in other.candidates]
     assert mine.problem == other.problem

@@ -86,7 +86,7 @@ def test_narrower_vectors(isa):
 
 @pytest.mark.parametrize(
     ("method", "cases"),
-    [*itertools.product(("direct", "im2col", "fft"), ("tails", "few")), ("winograd", "pairs")],
+    [*itertools.product(("direct", "im2col", "fft"), ("tails", "few")), ("winograd", "phases")],
 )
 @pytest.mark.parametrize("isa", ["avx512", "avx2", "generic"])
 def test_every_instruction_set_and_element_kind(isa, method, cases):
@@ -95,7 +95,7 @@ def test_every_instruction_set_and_element_kind(isa, method, cases):
     dtypes = {
         "tails": ("float32",),
         "few": ("float64", "complex64", "complex128", *integers),
-        "pairs": ("float32", "float64"),
+        "phases": ("float32", "float64"),
     }[cases]
     run_child("child_guard.py", cases, method, *dtypes, env={"FASTDIL_ISA": isa}, timeout=500)
 

@@ -152,6 +152,7 @@ class Layout:
             "pair": steps / blocks * width * paired,
             "index": self._indices(gathered, masked) / threads,
             "byte": problem.dtype.itemsize * elements / threads,
+            "far": 0,
         }
 
     def _indices(self, gathered: float, masked: float) -> float:
@@ -203,8 +204,15 @@ class ChannelLayout(Layout):
     def features(self, threads: int) -> dict[str, float]:
         amounts = super().features(threads)
         if self.tile[0] < 4:
-            return amounts
+            return amounts | {"far": self._far_lines() / threads}
         return amounts | {"dense": amounts["cycle"], "cycle": 0}  # products bound it, not loads
+
+    def _far_lines(self) -> float:
+        """Lines of the cache that tiles fetch for a few outputs only, if those of one tile do not fit into L1."""
+        problem = self.problem
+        reach = self.strip + (problem.kernel[2] - 1) * problem.dilation[2]
+        lines = problem.group_in * problem.kernel[0] * problem.kernel[1] * -(-reach * problem.dtype.itemsize // 64)
+        return self._tile_lines() * sum(self._tiles()) * lines if lines * 64 > machine().l1 else 0
 
     def _indices(self, gathered: float, masked: float) -> float:
         problem = self.problem

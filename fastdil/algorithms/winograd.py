@@ -1,8 +1,10 @@
-"""winograd: minimal filtering on the dilation phases, for layers with many channels and three taps along an axis."""
+"""winograd: minimal filtering on the dilation phases, for layers with many channels and two to five taps an axis."""
 
 from __future__ import annotations
 
+import itertools
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -18,46 +20,44 @@ from fastdil.algorithms.compiled import (
     pack_weights,
     real_strides,
 )
-from fastdil.algorithms.tile_loudness import Guard
 from fastdil.errors import UntameInputError
 from fastdil.hardware import Machine, machine
 from fastdil.kernels import winograd
 from fastdil.kernels import winograd_tasks as tasks
 from fastdil.kernels.driver import default_threads, execute, launcher
 from fastdil.kernels.geometry import ACTIVATE, STRIDES, fill, lanes_of
-from fastdil.kernels.tile_loudness import MOST_ROWS
 from fastdil.kernels.tiles import tile_shape
+from fastdil.kernels.winograd_guard import MOST_LOAD
 from fastdil.kernels.winograd_tiles import OUTPUTS, SAMPLES
 from fastdil.problem import Problem
+from fastdil.workspace import limit_bytes
 
-#: Channels (times taps of the depth) that are transformed at a time.
-_BLOCK_TERMS = 64
-#: The same where blocks are added exactly, which takes time.
-_EXACT_BLOCK_TERMS = 96
-#: Output channels of one task at most.
-_MOST_ROWS = 256
-
-#: Taps along height and width.
-_KERNELS = ((3, 3), (1, 3), (3, 1))
+#: Channels (times taps of the depth) that are multiplied at a time: their samples stay in L1.
+_BLOCK_TERMS = 128
+#: Products per output at least, where one axis is transformed and where both are: with fewer, errors of random data
+#: come near the bound.
+_LEAST_TERMS = {False: 96, True: 576}
+#: Strips of tiles of one task at most.
+_MOST_STRIPS = 8
+#: Parts into which the outputs are divided at most.
+_MOST_SHARES = 8
 
 #: What a layout tells the kernel, under the same names in capitals.
 _FIELDS = (
     "lines", "plane_lines", "task_lines", "line_blocks", "row_step", "column_step", "tiles", "chunk", "chunks",
-    "run_chunks", "group_blocks", "task_blocks", "block_taps", "block_channels",
+    "run_chunks", "group_blocks", "task_blocks", "stage_terms", "block_terms",
 )  # fmt: skip
 
 
 class _Spectra(NamedTuple):
-    """Transformed weights, and what the loudness of an input is weighed with."""
+    """Transformed weights, and plain ones, with which the load of a tile is compared."""
 
-    packed: np.ndarray  #: ``[group][frequency][block][tap of the depth][channel][row]``
-    scales: np.ndarray  #: per group: the largest Euclidean norm of a kernel
-    norms: np.ndarray  #: the largest of each input channel, in units of its group's scale
-    rows: np.ndarray  #: ``[group][row][channel][tap]``: absolute weights of a few output channels
+    packed: np.ndarray  #: ``[group][frequency][block of terms][block][term][row]``
+    plain: np.ndarray  #: ``[group][block][tap][channel][row]``
 
 
 class Winograd:
-    """F(2,3) along height and width (`fastdil.kernels.winograd`); taps of the depth count as channels."""
+    """F(7 - r, r) along height and width (`fastdil.kernels.winograd`); taps of the depth count as channels."""
 
     name = "winograd"
     needs_tame_input = True
@@ -66,14 +66,18 @@ class Winograd:
         if problem.dtype.kind != "f":
             return f"it computes float32 and float64, not {problem.dtype.name}"
         if any(stride > 1 for stride in problem.stride):
-            return "its tiles are pairs of neighbouring outputs of a phase, and a stride above 1 skips them"
-        if problem.kernel[1:] not in _KERNELS:
+            return "its tiles are neighbouring outputs of a phase, and a stride above 1 skips them"
+        problem = _arranged(problem)
+        if not all(taps in SAMPLES for taps in problem.kernel[1:]) or problem.kernel[1:] == (1, 1):
             taps = " x ".join(map(str, problem.kernel[1:]))
-            return f"it needs three taps along height and width, or along one of them; not {taps}"
+            return f"it needs 2 to {max(SAMPLES)} taps along height and width, or along one of them; not {taps}"
+        least = _LEAST_TERMS[1 not in problem.kernel[1:]]
+        if problem.terms < least:
+            return f"it would err too much with fewer than {least} products per output, not {problem.terms}"
         for axis in (1, 2):
             outputs, dilation = problem.out_size[axis], problem.dilation[axis]
             if problem.kernel[axis] > 1 and outputs < 2 * dilation:
-                return f"it pairs outputs {dilation} apart, and most of an axis of {outputs} would have no partner"
+                return f"it joins outputs {dilation} apart, and most of an axis of {outputs} would have no partner"
         return None
 
     def features(self, problem: Problem, threads: int) -> dict[str, float]:
@@ -93,9 +97,12 @@ class Winograd:
     def prepare(self, problem: Problem, w: np.ndarray) -> Weights:
         rows, _ = tile_shape(machine().vector_bytes)
         by_tap = pack_weights(problem, w, rows, taps_first=True)
-        return by_tap._replace(data=_transform(problem, w, by_tap.data, rows) if by_tap.finite else None)
+        problem = _arranged(problem)
+        return by_tap._replace(data=_transform(problem, by_tap.data, rows) if by_tap.finite else None)
 
     def bind(self, problem: Problem, x_strides: tuple[int, ...], finite: bool, threads: int) -> Call:
+        if _arranged(problem) is not problem:
+            problem, x_strides = _arranged(problem), (*x_strides[:2], x_strides[3], x_strides[2], x_strides[4])
         layout = _Layout(problem, threads)
         params = layout.params.copy()
         params[STRIDES] = real_strides(problem, x_strides)
@@ -103,57 +110,111 @@ class Winograd:
         kernel = winograd.winograd_kernel(layout.kind, layout.vector_bytes, *problem.kernel[1:])
         launch = launcher(kernel.address, params, layout.tasks, layout.scratch_bytes, threads)
         skip = crop_bytes(problem, x_strides)
-        guard = Guard(problem, x_strides, threads)
+        shape, most = (problem.batch, problem.in_channels, *problem.size), MOST_LOAD[1 not in problem.kernel[1:]]
+        floor, ceiling = _load_limits(problem.dtype)
 
         def call(x: np.ndarray, weights: Weights, bias: np.ndarray | None, out: np.ndarray) -> None:
             if not weights.finite:
                 raise UntameInputError("method='winograd': expected finite weights; a transform spreads Inf and NaN")
-            guard.check(x, weights.data.scales, weights.data.norms, weights.data.rows)
+            report = np.empty((problem.batch, layout.tasks // problem.batch, tasks.REPORT_FIELDS))
+            places = np.array([address_of(part) for part in (*weights.data, report)], np.int64)
             at_bias = 0 if bias is None else address_of(bias)
-            launch(address_of(x) + skip, address_of(weights.data.packed), at_bias, address_of(out))
+            launch(address_of(x) + skip, address_of(places), at_bias, address_of(out))
+            loads, seen = report[..., 0], report[..., 1]
+            if floor < loads.min() and loads.max() <= ceiling and (loads <= most * seen).all():  # not if one is NaN
+                return
+            samples = np.lib.stride_tricks.as_strided(x, shape, x_strides, writeable=False)
+            _refuse_untame(report, most, samples, weights.data.plain)
 
         return call
 
 
-def _transform(problem: Problem, w: np.ndarray, by_tap: np.ndarray, rows: int) -> _Spectra:
+def _arranged(problem: Problem) -> Problem:
+    """The same problem as it is computed: with few products per output, or two taps, an image is a stack of lines.
+
+    Its height is taken for the depth then, and only the width is transformed: half of the multiplications instead of a
+    quarter, but a third of the rounding errors.
+    """
+    depths, heights, widths = problem.kernel
+    is_image = depths == 1 and problem.size[0] == 1 and problem.out_size[0] == 1
+    suits_planes = problem.terms >= _LEAST_TERMS[True] and all(
+        2 < problem.kernel[axis] <= max(SAMPLES) and problem.out_size[axis] >= 2 * problem.dilation[axis]
+        for axis in (1, 2)
+    )
+    if not is_image or suits_planes or 1 in (heights, widths):
+        return problem
+
+    def swapped(axes: tuple) -> tuple:
+        return axes[1], axes[0], axes[2]
+
+    return replace(
+        problem,
+        size=swapped(problem.size),
+        kernel=swapped(problem.kernel),
+        stride=swapped(problem.stride),
+        dilation=swapped(problem.dilation),
+        padding=swapped(problem.padding),
+    )
+
+
+def _refuse_untame(report: np.ndarray, most: float, samples: np.ndarray, weights: np.ndarray) -> None:
+    """Raise `UntameInputError` for samples on which minimal filtering errs too much.
+
+    `report` has for each task of each sample of the batch its largest load, and ``conv(|x|, |w|)`` there; `most` is
+    what the one may be in units of the other. The largest of a sample is the same however tasks are cut.
+    """
+    loads, seen = report[np.arange(len(report)), report[..., 0].argmax(axis=1)].T
+    floor, ceiling = _load_limits(samples.dtype)
+    if not (loads <= ceiling).all():
+        raise UntameInputError(
+            "method='winograd': expected finite input, small enough not to overflow: a transform spreads Inf and NaN"
+        )
+    is_small = loads <= floor  # an input of zeros is no input that is too small
+    if is_small.any() and weights.any() and samples[is_small].any():
+        raise UntameInputError("method='winograd': expected input and weights large enough not to underflow")
+    worst = np.argmax(loads - most * seen)
+    if loads[worst] > most * seen[worst]:
+        raise UntameInputError(
+            f"method='winograd': expected terms that cancel less: a tile adds up magnitudes of {loads[worst]:.3g}, "
+            f"where conv(|x|, |w|) is {seen[worst]:.3g}"
+        )
+
+
+def _load_limits(dtype: np.dtype) -> tuple[float, float]:
+    """Loads above which products keep their digits, and up to which nothing has overflowed."""
+    limits = np.finfo(dtype)
+    return 1e8 * float(limits.tiny), float(limits.max)
+
+
+def _transform(problem: Problem, by_tap: np.ndarray, rows: int) -> _Spectra:
     """Finite weights transformed; `by_tap` are the same ones packed in blocks of `rows` outputs, taps first."""
-    kind, groups, depths, group_in = element_kind(problem), problem.groups, problem.kernel[0], problem.group_in
-    blocks, elements = block_tail(problem, rows), group_in * rows
+    kind, groups, blocks = element_kind(problem), problem.groups, block_tail(problem, rows)
     frequencies = math.prod(SAMPLES[taps] for taps in problem.kernel[1:])
-    packed = np.empty(groups * frequencies * blocks * depths * elements, w.dtype)
-    squares = np.empty((groups, blocks, depths, group_in, rows))
-    params = np.array([groups, blocks, depths, elements], np.int64)
+    packed = np.empty(groups * frequencies * blocks * problem.kernel[0] * problem.group_in * rows, by_tap.dtype)
+    params = np.array([groups, blocks, problem.kernel[0], problem.group_in, _block_terms(problem)], np.int64)
     kernel = winograd.weight_kernel(kind, machine().vector_bytes, *problem.kernel[1:])
     threads = default_threads() if packed.nbytes > machine().l2 else 1
-    pointers = 0, address_of(by_tap), address_of(squares), address_of(packed)
+    pointers = 0, address_of(by_tap), 0, address_of(packed)
     execute(kernel.address, params, pointers, groups * blocks, 0, threads)
-    squares = squares.sum(axis=2)
-    norms = np.sqrt(squares.max(axis=(1, 3)))
-    scales = norms.max(axis=1, keepdims=True)
-    totals = squares.sum(axis=2).reshape(groups, -1)[:, : problem.group_out]
-    largest = np.argsort(totals, axis=1)[:, -MOST_ROWS:]
-    shaped = w.reshape(groups, problem.group_out, group_in * problem.taps)
-    seen = np.abs(np.take_along_axis(shaped, largest[:, :, None], axis=1))
-    relative = norms / np.where(scales > 0, scales, 1)
-    return _Spectra(packed, scales[:, 0], np.ascontiguousarray(relative, w.dtype), np.ascontiguousarray(seen))
+    return _Spectra(packed, by_tap)
 
 
 class _Layout:
     """How one problem is cut into tasks, and the parameters that tell the kernel so."""
 
     def __init__(self, problem: Problem, threads: int):
+        problem = _arranged(problem)
         self.problem, self.kind, self.vector_bytes = problem, element_kind(problem), machine().vector_bytes
         self.rows, self.width = tile_shape(self.vector_bytes)
         self.lanes = lanes_of(self.kind, self.vector_bytes)
         depth, height, width = problem.out_size
-        self.row_step, self.plane_lines = _pairs(problem.kernel[1], problem.dilation[1], height)
-        self.column_step, self.tiles = _pairs(problem.kernel[2], problem.dilation[2], width)
+        self.row_step, self.plane_lines = _groups(problem.kernel[1], problem.dilation[1], height)
+        self.column_step, self.tiles = _groups(problem.kernel[2], problem.dilation[2], width)
         self.lines = depth * self.plane_lines
         self.group_blocks = block_tail(problem, self.rows)
-        is_exact = problem.group_in * problem.kernel[0] > tasks.PLAIN_TERMS
-        terms = _EXACT_BLOCK_TERMS if is_exact else _BLOCK_TERMS
-        self.block_channels = _share(problem.group_in, terms)
-        self.block_taps = min(problem.kernel[0], max(terms // problem.group_in, 1))
+        self.terms = problem.group_in * problem.kernel[0]
+        self.is_exact = self.terms > tasks.PLAIN_TERMS
+        self.block_terms = _block_terms(problem)
         self.frequencies = math.prod(SAMPLES[taps] for taps in problem.kernel[1:])
         self._cut(threads)
         self.params = fill(problem, tasks.FIELDS)
@@ -164,21 +225,16 @@ class _Layout:
     def _cut(self, threads: int) -> None:
         """Choose tiles and outputs per task: those of which all threads are predicted to have finished first.
 
-        Tasks of many tiles, whose frequencies must fit L2, waste few lanes and fetch weights seldom; tasks of fewer
-        outputs transform the same samples again. Zen 4, two threads: aspp_d6 in 9 tasks of 36 tiles 56 ms, in 6 of 108
-        tiles and half of the outputs 41; drn_256_d2 in 17 of 66 tiles 18.1, in 10 of 231 and half of the outputs 15.7.
+        Tasks of many tiles waste few lanes and fetch weights seldom; tasks of fewer outputs transform the same samples
+        again, but there are more of them to share. What a task keeps is limited by the workspace.
         """
-        strip, shares = self.width * self.lanes, -(-self.group_blocks * self.rows // _MOST_ROWS)
-        tile_bytes = self.frequencies * self.block_channels * self.block_taps * int(self.kind[1:]) // 8
-        strips = max(machine().l2 // tile_bytes // strip, 1)
-        cuts = [
-            (strips >> halvings, shares << splits) for halvings in range(strips.bit_length()) for splits in range(3)
-        ]
+        strip = self.width * self.lanes
+        cuts = itertools.product(range(1, _MOST_STRIPS + 1), range(1, min(self.group_blocks, _MOST_SHARES) + 1))
 
         def end(cut: tuple[int, int]) -> float:
             self._cut_tasks(cut[0] * strip, cut[1])
-            rounds = -(-self.tasks // threads)
-            return rounds / self.tasks * costmodel.predict(Winograd.name, self.features(1))
+            workers = min(threads, max(limit_bytes() // self._kept_bytes(), 1))
+            return -(-self.tasks // workers) / self.tasks * costmodel.predict(Winograd.name, self.features(1))
 
         best_strips, best_shares = min(cuts, key=end)
         self._cut_tasks(best_strips * strip, best_shares)
@@ -187,6 +243,7 @@ class _Layout:
         """Tasks of at most `most` tiles, short lines or part of a long one, for one of `shares` of the outputs."""
         self.task_blocks = _share(self.group_blocks, -(-self.group_blocks // shares))
         self._cut_lines(most)
+        self._cut_terms()
 
     def _cut_lines(self, most: int) -> None:
         self.run_chunks, self.chunk = 0, min(self.tiles, most)
@@ -204,38 +261,76 @@ class _Layout:
         shares = -(-self.group_blocks // self.task_blocks)
         self.tasks = self.problem.batch * self.problem.groups * shares * self.chunks * self.line_blocks
 
+    def _tile_bytes(self) -> int:
+        """Bytes of all frequencies of a task's tiles in one channel."""
+        return self.frequencies * self.task_lines * self.chunk * int(self.kind[1:]) // 8
+
+    def _cut_terms(self) -> None:
+        """Channels, and taps of the depth, that are transformed at a time: with 1 to 8 MiB the times are the same."""
+        self.stage_terms = max(2 * machine().l2 // self._tile_bytes() // self.block_terms, 1) * self.block_terms
+
+    def _kept_bytes(self) -> int:
+        """About what a task keeps in its scratch memory: samples and sums, and what rounding lost of these."""
+        sums = (2 if self.is_exact else 1) * self.task_blocks * self.rows
+        return self._tile_bytes() * (min(self.stage_terms, self.terms) + sums)
+
+    def _vectors(self) -> float:
+        """Vectors of tiles of one sample that are multiplied; a single one takes as long as two where rows are few."""
+        lines, left = divmod(self.lines, self.task_lines)
+        total = 0
+        for count, height in ((lines, self.task_lines), (1, left)):
+            strips, rest = divmod(-(-height * self.chunk // self.lanes), self.width)
+            total += count * (strips * self.width + (2 if rest == 1 and self.rows < 8 else rest))
+        return total * self.chunks
+
+    def _fetched(self) -> float:
+        """Copies for one line, where padding repeats samples: vectors, and samples outside the input one by one."""
+        problem, window = self.problem, self.problem.windows[2]
+        if problem.padding_mode == "zeros":
+            return 0
+        vectors = -(-problem.out_size[2] // (self.chunks * self.lanes))
+        return SAMPLES[problem.kernel[1]] * (vectors + (window.lo + window.hi) / self.chunks)
+
     def features(self, threads: int) -> dict[str, float]:
         """Amounts of work per thread."""
         problem, size, frequencies = self.problem, int(self.kind[1:]) // 8, self.frequencies
-        terms = problem.group_in * problem.kernel[0]
-        planes = problem.batch * problem.groups / threads
+        terms, planes = self.terms, problem.batch * problem.groups / threads
         shares = -(-self.group_blocks // self.task_blocks)
-        lines = self.lines * self.chunks * planes * terms * shares
+        lines, rows = self.lines * self.chunks * planes, self.group_blocks * self.rows
+        is_apart = not self.run_chunks and self.column_step <= self.lanes and self.lanes % self.column_step == 0
+        is_whole = is_apart or self.run_chunks or problem.kernel[2] == 1
+        runs, run = (1, self.chunk) if is_whole else (-(-self.chunk // self.column_step), self.column_step)
+        forward = lines * runs * -(-run // self.lanes) * terms * shares * frequencies
         vectors = self.line_blocks * self.chunks * -(-self.task_lines * self.chunk // self.lanes) * planes
-        rows = self.group_blocks * self.rows
-        outputs = problem.out_pixels / self.lanes * problem.group_out * planes
-        is_apart = self.run_chunks or (self.column_step < self.lanes and self.lanes % self.column_step == 0)
-        runs = 1 if is_apart else -(-self.chunk // self.column_step)
         return {
             "call": 1,
             "task": self.tasks / threads,
-            "line": lines,
-            "run": lines * runs,
-            "forward": vectors * frequencies * terms * shares,
-            "fma": vectors * frequencies * terms * rows,
+            "line": lines * terms * shares,
+            "run": lines * terms * shares * runs,
+            "fetch": lines * terms * shares * self._fetched(),
+            "forward": forward,
+            "shuffle": forward if is_apart and self.column_step < self.lanes else 0,
+            "fma": self._vectors() * planes * frequencies * terms * rows,
             "backward": vectors * frequencies * rows,
-            "store": outputs,
+            "row": lines * OUTPUTS[problem.kernel[1]] * problem.group_out,
+            "store": problem.out_pixels / self.lanes * problem.group_out * planes,
             "stream": self.tasks / threads * frequencies * terms * self.task_blocks * self.rows * size,
-            "byte": problem.batch * problem.in_channels * math.prod(problem.size) * size / threads,
+            "spill": self.tasks / threads * max(self._kept_bytes() - 4 * machine().l2, 0),
         }
 
 
-def _pairs(taps: int, dilation: int, outputs: int) -> tuple[int, int]:
-    """Outputs per run, and tiles, of an axis: pairs of outputs that are `dilation` apart."""
+def _block_terms(problem: Problem) -> int:
+    """Channels (times taps of the depth) that are multiplied at a time."""
+    return _share(max(problem.group_in, 1) * problem.kernel[0], _BLOCK_TERMS)
+
+
+def _groups(taps: int, dilation: int, outputs: int) -> tuple[int, int]:
+    """Outputs per run, and tiles, of an axis: groups of outputs that are `dilation` apart."""
     if OUTPUTS[taps] == 1:
         return outputs, outputs
-    whole = (outputs - 1) // (2 * dilation)
-    return dilation, whole * dilation + min(dilation, outputs - whole * 2 * dilation)
+    period = OUTPUTS[taps] * dilation
+    whole = (outputs - 1) // period
+    return dilation, whole * dilation + min(dilation, outputs - whole * period)
 
 
 def _share(count: int, most: int) -> int:

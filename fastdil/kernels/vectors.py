@@ -98,6 +98,9 @@ class Vectors:
     def sub(self, a: ir.Value, b: ir.Value) -> ir.Value:
         return self.builder.fsub(a, b) if self.kind[0] == "f" else self.builder.sub(a, b)
 
+    def mul(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        return self.builder.fmul(a, b) if self.kind[0] == "f" else self.builder.mul(a, b)
+
     def fma(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
         """``a * b + c``: fused for floats, wrapping for integers."""
         if self.kind[0] != "f":
@@ -133,6 +136,16 @@ class Vectors:
     def shuffle(self, a: ir.Value, b: ir.Value, order: Sequence[int]) -> ir.Value:
         """A vector of the lanes of `a` and `b`, counted through, in the given order."""
         return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(I32, len(order)), list(order)))
+
+    def pick(self, lines: Sequence[ir.Value], order: Sequence[int]) -> ir.Value:
+        """A vector of lanes of several vectors, counted through, in the given order."""
+        picked = lines[0]
+        for number, line in enumerate(lines):
+            here = [lane // self.lanes == number for lane in order]
+            if any(here):
+                chosen = [self.lanes + lane % self.lanes if here[i] else i for i, lane in enumerate(order)]
+                picked = self.shuffle(picked, line, chosen)
+        return picked
 
     def filled(self, *values: float) -> ir.Value:
         """A constant vector of these values, repeated until it is full."""

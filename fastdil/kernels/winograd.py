@@ -1,13 +1,12 @@
 """Minimal filtering on the dilation phases: the compiled part of `winograd`.
 
-With dilation d, outputs i and i + d read the samples i, i + d, i + 2 d and i + 3 d: a tile of Winograd's F(2,3),
-whatever d is. A *line* is a pair of output rows that are d apart (one row if the height has one tap); its tiles are all
-columns whose run of d columns is even.
+With three taps and dilation d, outputs i, i + d, i + 2 d and i + 3 d read the samples i, i + d up to i + 5 d: a tile of
+Winograd's F(4,3), whatever d is; two taps make F(5,2), four F(3,4), five F(2,5). A *line* is a group of as many output
+rows that are d apart (one row if the height has one tap); its tiles start at all columns of every fourth run of d.
 
 One task takes several lines (or a chunk of one) of one sample, one group and one chunk of output channels. It walks
-over input channels, and the taps of the depth, in blocks: transform their samples to all frequencies, in scratch memory
-that stays in L2; multiply with the transformed weights, frequency by frequency; and transform back when the last block
-is in.
+over input channels, and the taps of the depth, in stages: transform their samples to all frequencies, in scratch
+memory; multiply with the transformed weights, frequency by frequency; and transform back when the last stage is in.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ from fastdil.kernels.copies import copy_run, copy_vectors
 from fastdil.kernels.driver import KERNEL_ARGUMENTS
 from fastdil.kernels.finish import finish_row
 from fastdil.kernels.geometry import ACTIVATE, GROUP_IN, GROUP_OUT, GROUPS, KD, OH, OUT_PIXELS, OW, RELU, lanes_of
-from fastdil.kernels.intrinsics import call_on_row, load_i64
+from fastdil.kernels.intrinsics import call_on_row, load_element, load_i64, store_element
 from fastdil.kernels.tiles import tile_shape
 from fastdil.kernels.totals import add_vectors, merge_tile, settle_tile
-from fastdil.kernels.winograd_samples import clear, fill_columns, transform_block
+from fastdil.kernels.winograd_guard import MOST_LOAD, largest_of, seen_by_tile
+from fastdil.kernels.winograd_samples import clear, fill_columns, transform_stage
 from fastdil.kernels.winograd_tasks import (
-    BLOCK_CHANNELS,
-    BLOCK_TAPS,
+    BLOCK_TERMS,
     COLUMN_STEP,
     ERRORS,
     FIRST_BLOCK,
@@ -39,24 +38,32 @@ from fastdil.kernels.winograd_tasks import (
     LAST_BLOCK,
     LAST_LINE,
     LINE_TILES,
+    LOADS,
     OUTPUTS_AT,
     PANEL,
     PART,
     PIECES,
     PITCH,
     PLANE_LINES,
+    REPORT_FIELDS,
     ROW_PITCH,
     ROW_STEP,
     ROWS,
     SAMPLE,
+    STAGE_TERMS,
     STRIPS,
     SUMS,
     TASK_BLOCKS,
     VECTORS,
+    W_PLAIN,
+    W_REPORT,
+    W_SPECTRA,
     ZEROS,
     open_task,
 )
 from fastdil.kernels.winograd_tiles import (
+    CHAIN_TERMS,
+    LINE_CHAIN_TERMS,
     OUTPUTS,
     SAMPLES,
     combine_frequencies,
@@ -74,49 +81,56 @@ def spread(step):
 
 
 @helper
-def multiply_tile(kind, lanes, rows, used, weights, panel, pitch, terms, tile):
+def multiply_tile(kind, lanes, rows, chain, used, weights, panel, pitch, terms, tile):
     """One tile; the last strip may use fewer vectors than the others."""
     if used == 3:
-        frequency_tile(kind, lanes, rows, 3, weights, panel, pitch, terms, tile)
+        frequency_tile(kind, lanes, rows, 3, chain, weights, panel, pitch, terms, tile)
     elif used == 2:
-        frequency_tile(kind, lanes, rows, 2, weights, panel, pitch, terms, tile)
+        frequency_tile(kind, lanes, rows, 2, chain, weights, panel, pitch, terms, tile)
     else:
-        frequency_tile(kind, lanes, rows, 1, weights, panel, pitch, terms, tile)
+        frequency_tile(kind, lanes, rows, 1, chain, weights, panel, pitch, terms, tile)
 
 
 @helper
-def multiply_block(
-    kind, lanes, rows, width, size, frequencies, params, state, scratch, weights, terms, is_first, frequency_step,
-    sums_step,
+def multiply_stage(
+    kind, lanes, rows, width, size, frequencies, chain, params, state, scratch, weights, terms, is_first,
+    frequency_step, sums_step,
 ):  # fmt: skip
-    """Multiply the panel with the weights of the task's outputs, at all frequencies; `weights` is the first one's."""
-    all_terms = load_i64(params, GROUP_IN) * load_i64(params, KD)
-    block_bytes = all_terms * rows * size
+    """Multiply the panel with the weights of the task's outputs, at all frequencies; `weights` is the first one's.
+
+    One frequency after the other, and in blocks of terms, so that samples come from L1 and sums from L2.
+    """
+    block_terms, row_bytes = load_i64(params, BLOCK_TERMS), rows * size
     strip_bytes, tile_bytes = width * lanes * size, rows * width * lanes * size
-    group_blocks, first = load_i64(params, GROUP_BLOCKS), load_i64(state, FIRST_BLOCK)
-    panel, sums, part = (
+    group_blocks = load_i64(params, GROUP_BLOCKS)
+    first, last = load_i64(state, FIRST_BLOCK), load_i64(state, LAST_BLOCK)
+    frequency_bytes = load_i64(params, GROUP_IN) * load_i64(params, KD) * group_blocks * row_bytes
+    panel, first_sums, part = (
         scratch + load_i64(params, PANEL),
         scratch + load_i64(params, SUMS),
         scratch + load_i64(params, PART),
     )
     strips, pitch, errors = load_i64(state, STRIPS), load_i64(params, PITCH), load_i64(params, ERRORS)
     for frequency in range(frequencies):
-        for block in range(first, load_i64(state, LAST_BLOCK)):
-            at = weights + (frequency * group_blocks + block) * block_bytes
-            for strip in range(strips):
-                used = min(width, load_i64(state, VECTORS) - strip * width)
-                samples = panel + strip * strip_bytes
-                if errors > 0:
-                    multiply_tile(kind, lanes, rows, used, at, samples, pitch, terms, part)
-                    merge_tile(kind, lanes, part, sums, sums + errors, rows * used, 0 if is_first else 1)
-                elif is_first:
-                    multiply_tile(kind, lanes, rows, used, at, samples, pitch, terms, sums)
-                else:
-                    multiply_tile(kind, lanes, rows, used, at, samples, pitch, terms, part)
-                    add_vectors(kind, lanes, sums, part, rows * used)
-                sums += tile_bytes
+        for term in range(0, terms, block_terms):
+            count, sums = min(block_terms, terms - term), first_sums
+            is_new = is_first and term == 0
+            for block in range(first, last):
+                at = weights + frequency * frequency_bytes + (term * group_blocks + block * count) * row_bytes
+                for strip in range(strips):
+                    used = min(width, load_i64(state, VECTORS) - strip * width)
+                    samples = panel + term * pitch + strip * strip_bytes
+                    if errors > 0:
+                        multiply_tile(kind, lanes, rows, chain, used, at, samples, pitch, count, part)
+                        merge_tile(kind, lanes, part, sums, sums + errors, rows * used, 0 if is_new else 1)
+                    elif is_new:
+                        multiply_tile(kind, lanes, rows, chain, used, at, samples, pitch, count, sums)
+                    else:
+                        multiply_tile(kind, lanes, rows, chain, used, at, samples, pitch, count, part)
+                        add_vectors(kind, lanes, sums, part, rows * used)
+                    sums += tile_bytes
         panel += frequency_step
-        sums += sums_step - (load_i64(state, LAST_BLOCK) - first) * strips * tile_bytes
+        first_sums += sums_step
 
 
 @helper
@@ -129,31 +143,59 @@ def store_row(kind, lanes, size, params, target, source, count, shift):
 
 
 @helper
-def store_line(kind, lanes, size, width_outputs, params, state, scratch, even, output_step, target, shift):
+def store_line(
+    kind, lanes, size, width_taps, width_outputs, params, state, scratch, source, output_step, target, shift
+):  # fmt: skip
     """One output row of one channel: put the runs of its tiles' outputs in order; `target` is the row's start."""
     step, tiles, column = load_i64(params, COLUMN_STEP), load_i64(state, LINE_TILES), load_i64(state, FIRST_COLUMN)
-    left, odd = load_i64(params, OW) - column, even + output_step
+    left = load_i64(params, OW) - column
     target += column * size
     if load_i64(params, PIECES) > 1 or width_outputs == 1:
-        store_row(kind, lanes, size, params, target, even, tiles, shift)
-        if width_outputs > 1 and left > step:
-            store_row(kind, lanes, size, params, target + step * size, odd, min(tiles, left - step), shift)
+        for which in range(width_outputs):
+            count = min(tiles, left - which * step)
+            if count > 0:
+                store_row(
+                    kind, lanes, size, params, target + which * step * size, source + which * output_step, count, shift
+                )
         return
     joined = scratch + load_i64(params, JOINED)
     if lanes > 1 and step == 1:
-        join_runs(kind, lanes, 1, joined, even, odd, tiles)
-    elif lanes > 2 and step == 2:
-        join_runs(kind, lanes, 2, joined, even, odd, tiles)
-    elif lanes > 4 and step == 4:
-        join_runs(kind, lanes, 4, joined, even, odd, tiles)
-    elif lanes > 8 and step == 8:
-        join_runs(kind, lanes, 8, joined, even, odd, tiles)
+        join_runs(kind, lanes, width_taps, 1, joined, source, output_step, tiles)
+    elif lanes >= 2 and step == 2:
+        join_runs(kind, lanes, width_taps, 2, joined, source, output_step, tiles)
+    elif lanes >= 4 and step == 4:
+        join_runs(kind, lanes, width_taps, 4, joined, source, output_step, tiles)
+    elif lanes >= 8 and step == 8:
+        join_runs(kind, lanes, width_taps, 8, joined, source, output_step, tiles)
+    elif lanes >= 16 and step == 16:
+        join_runs(kind, lanes, width_taps, 16, joined, source, output_step, tiles)
     else:
         for done in range(0, tiles, step):
             count = min(step, tiles - done)
-            copy_run(kind, lanes, joined + 2 * done * size, even + done * size, count)
-            copy_run(kind, lanes, joined + (2 * done + step) * size, odd + done * size, count)
-    store_row(kind, lanes, size, params, target, joined, min((tiles + step - 1) // step * 2 * step, left), shift)
+            for which in range(width_outputs):
+                at = joined + (width_outputs * done + which * step) * size
+                copy_run(kind, lanes, at, source + which * output_step + done * size, count)
+    count = min((tiles + step - 1) // step * width_outputs * step, left)
+    store_row(kind, lanes, size, params, target, joined, count, shift)
+
+
+@helper
+def combine_channel(
+    kind, lanes, rows, width, size, height_taps, width_taps, params, state, scratch, index, frequency_step
+):  # fmt: skip
+    """Transform the sums of one output channel back, all tiles of the task; returns their largest load."""
+    strip_bytes, tile_bytes = width * lanes * size, rows * width * lanes * size
+    strips, block = load_i64(state, STRIPS), index // rows - load_i64(state, FIRST_BLOCK)
+    sums = scratch + load_i64(params, SUMS) + block * strips * tile_bytes
+    outputs, loads = scratch + load_i64(params, OUTPUTS_AT), scratch + load_i64(params, LOADS)
+    for strip in range(strips):
+        used = min(width, load_i64(state, VECTORS) - strip * width)
+        combine_frequencies(
+            kind, lanes, height_taps, width_taps, sums + strip * tile_bytes + index % rows * used * lanes * size,
+            frequency_step, outputs + strip * strip_bytes, strips * strip_bytes, loads + strip * strip_bytes, used,
+        )  # fmt: skip
+    lines = load_i64(state, LAST_LINE) - load_i64(state, FIRST_LINE)
+    return largest_of(kind, lanes, loads, lines * load_i64(state, LINE_TILES))
 
 
 @helper
@@ -161,35 +203,56 @@ def finish_task(
     kind, lanes, rows, width, size, height_taps, width_taps, height_outputs, width_outputs, params, state, scratch,
     bias, out, frequency_step,
 ):  # fmt: skip
-    """Transform the sums of all frequencies back and store the outputs."""
-    strip_bytes, tile_bytes = width * lanes * size, rows * width * lanes * size
-    strips, first_block = load_i64(state, STRIPS), load_i64(state, FIRST_BLOCK)
+    """Transform the sums of all frequencies back and store the outputs; returns the channel of the largest load."""
     group_out, out_pixels = load_i64(params, GROUP_OUT), load_i64(params, OUT_PIXELS)
     lines, row_step = load_i64(params, PLANE_LINES), load_i64(params, ROW_STEP)
     out_height, out_width = load_i64(params, OH), load_i64(params, OW)
-    outputs, output_step = scratch + load_i64(params, OUTPUTS_AT), strips * strip_bytes
-    for index in range(first_block * rows, min(load_i64(state, LAST_BLOCK) * rows, group_out)):
-        sums = scratch + load_i64(params, SUMS) + (index // rows - first_block) * strips * tile_bytes
-        for strip in range(strips):
-            used = min(width, load_i64(state, VECTORS) - strip * width)
-            combine_frequencies(
-                kind, lanes, height_taps, width_taps, sums + strip * tile_bytes + index % rows * used * lanes * size,
-                frequency_step, outputs + strip * strip_bytes, output_step, used,
-            )  # fmt: skip
+    outputs, output_step = scratch + load_i64(params, OUTPUTS_AT), load_i64(state, STRIPS) * width * lanes * size
+    first = load_i64(state, FIRST_BLOCK) * rows
+    loudest, most = first, -1.0
+    for index in range(first, min(load_i64(state, LAST_BLOCK) * rows, group_out)):
+        load = combine_channel(
+            kind, lanes, rows, width, size, height_taps, width_taps, params, state, scratch, index, frequency_step
+        )
+        if not load <= most:  # NaN stays
+            loudest, most = index, load
         channel = load_i64(state, GROUP) * group_out + index
         shift = bias + channel * size if bias != 0 else 0
         plane = out + (load_i64(state, SAMPLE) * load_i64(params, GROUPS) * group_out + channel) * out_pixels * size
         for line in range(load_i64(state, FIRST_LINE), load_i64(state, LAST_LINE)):
-            pair = line % lines
-            row = pair // row_step * 2 * row_step + pair % row_step
+            group = line % lines
+            row = group // row_step * height_outputs * row_step + group % row_step
             at = outputs + (line - load_i64(state, FIRST_LINE)) * load_i64(state, LINE_TILES) * size
             for which in range(height_outputs):
                 if row + which * row_step < out_height:
                     target = plane + ((line // lines) * out_height + row + which * row_step) * out_width * size
                     store_line(
-                        kind, lanes, size, width_outputs, params, state, scratch,
+                        kind, lanes, size, width_taps, width_outputs, params, state, scratch,
                         at + which * width_outputs * output_step, output_step, target, shift,
                     )  # fmt: skip
+    return loudest
+
+
+@helper
+def report_load(
+    kind, lanes, rows, width, size, height_taps, width_taps, height_outputs, width_outputs, params, state, scratch, x,
+    weights, channel, frequency_step, most_load, report,
+):  # fmt: skip
+    """Write the largest load of the task, which is in `channel`, and what the outputs of its tile see."""
+    load = combine_channel(
+        kind, lanes, rows, width, size, height_taps, width_taps, params, state, scratch, channel, frequency_step
+    )
+    tile, loads = 0, scratch + load_i64(params, LOADS)
+    while load_element(kind, loads + tile * size) < load:
+        tile += 1
+    seen = 0.0
+    if load > 0.0:
+        seen = seen_by_tile(
+            kind, size, rows, height_outputs, width_outputs, params, state, x, weights, channel, tile,
+            load / most_load,
+        )  # fmt: skip
+    store_element("f64", report, load)
+    store_element("f64", report + 8, seen)
 
 
 def _make_winograd_kernel(
@@ -199,48 +262,49 @@ def _make_winograd_kernel(
     height_samples, width_samples = SAMPLES[height_taps], SAMPLES[width_taps]
     height_outputs, width_outputs = OUTPUTS[height_taps], OUTPUTS[width_taps]
     frequencies = height_samples * width_samples
+    is_plane = 1 not in (height_taps, width_taps)
+    chain, most_load = CHAIN_TERMS if is_plane else LINE_CHAIN_TERMS, MOST_LOAD[is_plane]
 
     def winograd(params, x, w, bias, out, scratch, task):
         stamp  # noqa: B018 - a closure cell in the cache key
         state = scratch
-        open_task(params, state, task, width, lanes)
+        open_task(params, state, task, width, lanes, width_outputs)
         clear(kind, lanes, scratch + load_i64(params, ROWS), height_samples * load_i64(params, ROW_PITCH) // size)
         clear(kind, lanes, scratch + load_i64(params, ZEROS), load_i64(params, ROW_PITCH) // size)
         fill_columns(params, state, scratch)
-        group_in, depths = load_i64(params, GROUP_IN), load_i64(params, KD)
-        taps_at_once, channels_at_once = load_i64(params, BLOCK_TAPS), load_i64(params, BLOCK_CHANNELS)
+        all_terms = load_i64(params, GROUP_IN) * load_i64(params, KD)
+        stage_terms = min(load_i64(params, STAGE_TERMS), all_terms)
         pitch = load_i64(params, PITCH)
-        panel_step = spread(taps_at_once * channels_at_once * pitch)
+        panel_step = spread(stage_terms * pitch)
         sums_step = spread(load_i64(params, TASK_BLOCKS) * load_i64(state, STRIPS) * rows * width * lanes * size)
         # Rows end within a vector whose other lanes are multiplied too: with zeros, not with what was there before.
         last = scratch + load_i64(params, PANEL) + (load_i64(state, VECTORS) - 1) * lanes * size
         for frequency in range(frequencies):
             at = last + frequency * panel_step
-            copy_vectors(kind, lanes, at, pitch, at, 0, taps_at_once * channels_at_once, 0)
-        weights = (
-            w + load_i64(state, GROUP) * load_i64(params, GROUP_BLOCKS) * frequencies * depths * group_in * rows * size
-        )
-        is_first = True
-        for tap in range(0, depths, taps_at_once):
-            taps = min(taps_at_once, depths - tap)
-            for channel in range(0, group_in, channels_at_once):
-                channels = min(channels_at_once, group_in - channel)
-                transform_block(
-                    kind, lanes, size, height_taps, width_taps, height_samples, params, state, scratch, x, tap, taps,
-                    channel, channels, panel_step,
-                )  # fmt: skip
-                multiply_block(
-                    kind, lanes, rows, width, size, frequencies, params, state, scratch,
-                    weights + (tap * group_in + channel) * rows * size, taps * channels, is_first, panel_step,
-                    sums_step,
-                )  # fmt: skip
-                is_first = False
+            copy_vectors(kind, lanes, at, pitch, at, 0, stage_terms, 0)
+        group_blocks = load_i64(params, GROUP_BLOCKS)
+        weights = load_i64(w, W_SPECTRA) + load_i64(state, GROUP) * frequencies * all_terms * group_blocks * rows * size
+        for term in range(0, all_terms, stage_terms):
+            terms = min(stage_terms, all_terms - term)
+            transform_stage(
+                kind, lanes, size, height_taps, width_taps, height_samples, height_outputs, width_outputs, params,
+                state, scratch, x, term, terms, panel_step,
+            )  # fmt: skip
+            multiply_stage(
+                kind, lanes, rows, width, size, frequencies, chain, params, state, scratch,
+                weights + term * group_blocks * rows * size, terms, term == 0, panel_step, sums_step,
+            )  # fmt: skip
         errors, sums = load_i64(params, ERRORS), scratch + load_i64(params, SUMS)
         if errors > 0:
             settle_tile(kind, lanes, sums, sums + errors, frequencies * sums_step // (lanes * size))
-        finish_task(
+        loudest = finish_task(
             kind, lanes, rows, width, size, height_taps, width_taps, height_outputs, width_outputs, params, state,
             scratch, bias, out, sums_step,
+        )  # fmt: skip
+        report_load(
+            kind, lanes, rows, width, size, height_taps, width_taps, height_outputs, width_outputs, params, state,
+            scratch, x, load_i64(w, W_PLAIN), loudest, sums_step, most_load,
+            load_i64(w, W_REPORT) + task * REPORT_FIELDS * 8,
         )  # fmt: skip
 
     return jit.callback(winograd, name, KERNEL_ARGUMENTS)
@@ -255,8 +319,8 @@ def winograd_kernel(kind: str, vector_bytes: int, height_taps: int, width_taps: 
     return _make_winograd_kernel(kind, int(kind[1:]) // 8, lanes, rows, width, height_taps, width_taps, name)
 
 
-# Parameters of the weight transform: groups, blocks per group, taps of the depth, elements of one tap of one block.
-(V_GROUPS, V_BLOCKS, V_DEPTHS, V_ELEMENTS) = range(4)
+# Parameters of the weight transform: groups, blocks per group, taps of the depth, channels, terms of a block.
+(V_GROUPS, V_BLOCKS, V_DEPTHS, V_CHANNELS, V_BLOCK_TERMS) = range(5)
 
 
 def _make_weight_kernel(kind: str, size: int, lanes: int, height_taps: int, width_taps: int, name: str) -> Any:
@@ -264,16 +328,27 @@ def _make_weight_kernel(kind: str, size: int, lanes: int, height_taps: int, widt
     taps, frequencies = height_taps * width_taps, SAMPLES[height_taps] * SAMPLES[width_taps]
 
     def transform_packed(params, x, w, bias, out, scratch, task):
-        """Task = one block of one group: ``[group][frequency][block][depth][element]``; energies go to `bias`."""
+        """Task = one block of outputs of one group; `w` is ``[group][block][tap][channel][row]``.
+
+        Ordered as a task of the convolution reads them: ``[group][frequency][block of terms][block][term][row]``.
+        """
         stamp  # noqa: B018 - a closure cell in the cache key
-        blocks, depths, elements = load_i64(params, V_BLOCKS), load_i64(params, V_DEPTHS), load_i64(params, V_ELEMENTS)
+        blocks, depths, channels = load_i64(params, V_BLOCKS), load_i64(params, V_DEPTHS), load_i64(params, V_CHANNELS)
+        block_terms, row_bytes, terms = load_i64(params, V_BLOCK_TERMS), lanes * size, depths * channels
         group, block = task // blocks, task % blocks
-        for depth in range(depths):
-            transform_weights(
-                kind, lanes, height_taps, width_taps, w + (task * depths + depth) * taps * elements * size,
-                elements * size, out + ((group * frequencies * blocks + block) * depths + depth) * elements * size,
-                blocks * depths * elements * size, bias + (task * depths + depth) * elements * 8, elements,
-            )  # fmt: skip
+        target = out + group * frequencies * blocks * terms * row_bytes
+        for first in range(0, terms, block_terms):
+            count = min(block_terms, terms - first)
+            at = target + (first * blocks + block * count) * row_bytes
+            for depth in range(first // channels, (first + count - 1) // channels + 1):
+                channel = max(first - depth * channels, 0)
+                some = min(first + count - depth * channels, channels) - channel
+                source = w + ((task * depths + depth) * taps * channels + channel) * row_bytes
+                transform_weights(
+                    kind, lanes, height_taps, width_taps, source, channels * row_bytes, at,
+                    blocks * terms * row_bytes, some * lanes,
+                )  # fmt: skip
+                at += some * row_bytes
 
     return jit.callback(transform_packed, name, KERNEL_ARGUMENTS)
 

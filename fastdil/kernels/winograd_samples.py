@@ -23,6 +23,7 @@ from fastdil.kernels.winograd_tasks import (
     PLANE_LINES,
     ROW_PITCH,
     ROW_STEP,
+    ROW_TABLE,
     ROWS,
     SAMPLE,
     ZEROS,
@@ -84,54 +85,61 @@ def row_address(params, size, plane, position):
 
 
 @helper
+def find_rows(params, size, height_samples, table, plane, first_row):
+    """List the addresses of a line's rows in the first channel, 0 for padding zeros (all, if `plane` is 0)."""
+    first, step = first_row - load_i64(params, LH), load_i64(params, DH)
+    for index in range(height_samples):
+        store_i64(table, index, row_address(params, size, plane, first + index * step) if plane != 0 else 0)
+
+
+@helper
+def fetch_piece(kind, lanes, size, height_taps, height_samples, params, state, scratch, piece, move):
+    """Samples of all rows of a line, transformed along the height; `move` is the bytes from the first channel on."""
+    count, at = load_i64(params, PIECE), load_i64(state, FIRST_COLUMN) - load_i64(params, LW)
+    at += piece * load_i64(params, COLUMN_STEP)
+    row_pitch, table = load_i64(params, ROW_PITCH), scratch + load_i64(params, ROW_TABLE)
+    place = scratch + load_i64(params, ROWS) + piece * load_i64(params, PIECE_PITCH)
+    zeros = scratch + load_i64(params, ZEROS)
+    if load_i64(params, MODE) == 0 and load_i64(params, XW) == 1:
+        inside = min(max(-at, 0), count)
+        end = max(min(load_i64(params, NW) - at, count), inside)
+        transform_rows(
+            kind, lanes, height_taps, place + inside * size, row_pitch, table, zeros, move + (at + inside) * size,
+            end - inside,
+        )  # fmt: skip
+        return
+    lines, columns = scratch + load_i64(params, LINES_AT), scratch + load_i64(params, COLUMNS) + piece * count * 8
+    copies = table + height_samples * 8
+    for index in range(height_samples):
+        row, line = load_i64(table, index), lines + index * row_pitch
+        if row == 0:
+            clear(kind, lanes, line, count)
+        else:
+            copy_samples(kind, lanes, size, params, line, row + move, columns, count, at)
+        store_i64(copies, index, line)
+    transform_rows(kind, lanes, height_taps, place, row_pitch, copies, zeros, 0, count)
+
+
+@helper
 def transform_line(
-    kind, lanes, size, height_taps, width_taps, height_samples, params, state, scratch, plane, channels, first_row,
-    target, frequency_step,
+    kind, lanes, size, height_taps, width_taps, height_samples, width_outputs, params, state, scratch, channels, target,
+    frequency_step,
 ):  # fmt: skip
-    """All frequencies of one line's tiles in `channels` channels; `plane` is that of the first, or 0 for padding."""
-    step = load_i64(params, DH)
-    first = first_row - load_i64(params, LH)
-    row0 = row_address(params, size, plane, first) if plane != 0 else 0
-    row1, row2, row3 = 0, 0, 0
-    if plane != 0 and height_samples > 1:
-        row1 = row_address(params, size, plane, first + step)
-        row2 = row_address(params, size, plane, first + 2 * step)
-        row3 = row_address(params, size, plane, first + 3 * step)
-    channel_bytes = load_i64(params, XC) * size
-    rows, zeros = scratch + load_i64(params, ROWS), scratch + load_i64(params, ZEROS)
+    """All frequencies of one line's tiles in `channels` channels, whose rows `find_rows` has listed."""
+    rows, row = scratch + load_i64(params, ROWS), load_i64(scratch + load_i64(params, ROW_TABLE), 0)
     row_pitch, piece_pitch = load_i64(params, ROW_PITCH), load_i64(params, PIECE_PITCH)
-    count, pieces = load_i64(params, PIECE), load_i64(params, PIECES)
-    column_step, tiles = load_i64(params, COLUMN_STEP), load_i64(state, LINE_TILES)
-    begin = load_i64(state, FIRST_COLUMN) - load_i64(params, LW)
-    is_plain = load_i64(params, MODE) == 0 and load_i64(params, XW) == 1
-    lines, columns = scratch + load_i64(params, LINES_AT), scratch + load_i64(params, COLUMNS)
+    pieces, column_step, tiles = load_i64(params, PIECES), load_i64(params, COLUMN_STEP), load_i64(state, LINE_TILES)
+    first = load_i64(state, FIRST_COLUMN) - load_i64(params, LW)
+    # Whole vectors are read: up to one for each output of a tile, and as many samples, beyond the last piece.
+    beyond = first + (pieces - 1) * column_step + load_i64(params, PIECE) + 2 * width_outputs * lanes
+    is_inside = row != 0 and first >= 0 and beyond <= load_i64(params, NW) and load_i64(params, XW) == 1
     for channel in range(channels):
-        move = channel * channel_bytes
-        for piece in range(pieces):
-            at, place = begin + piece * column_step, rows + piece * piece_pitch
-            if is_plain:
-                inside = min(max(-at, 0), count)
-                end = max(min(load_i64(params, NW) - at, count), inside)
-                shift = move + (at + inside) * size
-                transform_rows(
-                    kind, lanes, height_taps, place + inside * size, row_pitch,
-                    row0 + shift if row0 != 0 else zeros, row1 + shift if row1 != 0 else zeros,
-                    row2 + shift if row2 != 0 else zeros, row3 + shift if row3 != 0 else zeros, end - inside,
-                )  # fmt: skip
-                continue
-            for index in range(height_samples):
-                row = row0 if index == 0 else row1 if index == 1 else row2 if index == 2 else row3
-                line = lines + index * row_pitch
-                if row == 0:
-                    clear(kind, lanes, line, count)
-                else:
-                    copy_samples(
-                        kind, lanes, size, params, line, row + move, columns + piece * count * 8, count, at
-                    )  # fmt: skip
-            transform_rows(
-                kind, lanes, height_taps, place, row_pitch, lines, lines + row_pitch, lines + 2 * row_pitch,
-                lines + 3 * row_pitch, count,
-            )  # fmt: skip
+        move = channel * load_i64(params, XC) * size
+        if height_samples == 1 and is_inside:  # the row can be read where it lies
+            rows, piece_pitch = row + move + first * size, column_step * size
+        else:
+            for piece in range(pieces):
+                fetch_piece(kind, lanes, size, height_taps, height_samples, params, state, scratch, piece, move)
         if pieces > 1 or width_taps == 1:
             transform_columns(
                 kind, lanes, height_samples, width_taps, 0, rows, row_pitch, piece_pitch, target, frequency_step, tiles
@@ -140,48 +148,57 @@ def transform_line(
             transform_columns(
                 kind, lanes, height_samples, width_taps, 1, rows, row_pitch, 0, target, frequency_step, tiles
             )
-        elif lanes > 2 and column_step == 2:
+        elif lanes >= 2 and column_step == 2:
             transform_columns(
                 kind, lanes, height_samples, width_taps, 2, rows, row_pitch, 0, target, frequency_step, tiles
             )
-        elif lanes > 4 and column_step == 4:
+        elif lanes >= 4 and column_step == 4:
             transform_columns(
                 kind, lanes, height_samples, width_taps, 4, rows, row_pitch, 0, target, frequency_step, tiles
             )
-        elif lanes > 8 and column_step == 8:
+        elif lanes >= 8 and column_step == 8:
             transform_columns(
                 kind, lanes, height_samples, width_taps, 8, rows, row_pitch, 0, target, frequency_step, tiles
+            )
+        elif lanes >= 16 and column_step == 16:
+            transform_columns(
+                kind, lanes, height_samples, width_taps, 16, rows, row_pitch, 0, target, frequency_step, tiles
             )
         else:
             for done in range(0, tiles, column_step):
                 transform_columns(
-                    kind, lanes, height_samples, width_taps, 0, rows + 2 * done * size, row_pitch, column_step * size,
-                    target + done * size, frequency_step, min(column_step, tiles - done),
+                    kind, lanes, height_samples, width_taps, 0, rows + width_outputs * done * size, row_pitch,
+                    column_step * size, target + done * size, frequency_step, min(column_step, tiles - done),
                 )  # fmt: skip
         target += load_i64(params, PITCH)
 
 
 @helper
-def transform_block(
-    kind, lanes, size, height_taps, width_taps, height_samples, params, state, scratch, x, tap, taps, channel, channels,
-    frequency_step,
+def transform_stage(
+    kind, lanes, size, height_taps, width_taps, height_samples, height_outputs, width_outputs, params, state, scratch,
+    x, first_term, terms, frequency_step,
 ):  # fmt: skip
-    """Fill the panel: some channels, and some taps of the depth, of all lines of the task."""
-    lines, row_step = load_i64(params, PLANE_LINES), load_i64(params, ROW_STEP)
+    """Fill the panel: some terms (channels, within taps of the depth) of all lines of the task."""
+    lines, row_step, channels = load_i64(params, PLANE_LINES), load_i64(params, ROW_STEP), load_i64(params, GROUP_IN)
     first = load_i64(state, FIRST_LINE)
     source = x + (
-        load_i64(state, SAMPLE) * load_i64(params, XN)
-        + (load_i64(state, GROUP) * load_i64(params, GROUP_IN) + channel) * load_i64(params, XC)
+        load_i64(state, SAMPLE) * load_i64(params, XN) + load_i64(state, GROUP) * channels * load_i64(params, XC)
     ) * size  # fmt: skip
     for line in range(first, load_i64(state, LAST_LINE)):
-        pair = line % lines
-        row = pair // row_step * 2 * row_step + pair % row_step
+        group = line % lines
+        row = group // row_step * height_outputs * row_step + group % row_step
         at = scratch + load_i64(params, PANEL) + (line - first) * load_i64(state, LINE_TILES) * size
-        for index in range(taps):
-            depth = line // lines + (tap + index) * load_i64(params, DD) - load_i64(params, LD)
+        for tap in range(first_term // channels, (first_term + terms - 1) // channels + 1):
+            channel = max(first_term - tap * channels, 0)
+            count = min(first_term + terms - tap * channels, channels) - channel
+            depth = line // lines + tap * load_i64(params, DD) - load_i64(params, LD)
             depth = source_index(depth, load_i64(params, ND), load_i64(params, MODE))
-            plane = source + depth * load_i64(params, XD) * size if depth >= 0 else 0
+            plane = source + (depth * load_i64(params, XD) + channel * load_i64(params, XC)) * size
+            find_rows(
+                params, size, height_samples, scratch + load_i64(params, ROW_TABLE), plane if depth >= 0 else 0, row
+            )
             transform_line(
-                kind, lanes, size, height_taps, width_taps, height_samples, params, state, scratch, plane, channels,
-                row, at + index * channels * load_i64(params, PITCH), frequency_step,
+                kind, lanes, size, height_taps, width_taps, height_samples, width_outputs, params, state, scratch,
+                count, at, frequency_step,
             )  # fmt: skip
+            at += count * load_i64(params, PITCH)

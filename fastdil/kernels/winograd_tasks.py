@@ -27,8 +27,8 @@ PLAIN_TERMS = 256
     RUN_CHUNKS,  # chunks of one run, if a chunk never holds a whole one; else 0
     GROUP_BLOCKS,  # weight blocks per group
     TASK_BLOCKS,
-    BLOCK_TAPS,  # taps of the depth that are worked on at a time
-    BLOCK_CHANNELS,
+    STAGE_TERMS,  # terms (channels times taps of the depth) that are transformed at a time: whole blocks
+    BLOCK_TERMS,  # terms that are multiplied at a time
     PITCH,  # bytes from one channel's frequencies to the next one's
     ROW_PITCH,  # bytes of one row of samples after the transform along the height
     PIECE_PITCH,  # bytes from the samples 0 of a line's tiles to the samples 1
@@ -38,14 +38,21 @@ PLAIN_TERMS = 256
     SUMS,
     PART,
     ROWS,
+    ROW_TABLE,  # addresses of a line's rows, and of copies of them
     LINES_AT,
     ZEROS,
     COLUMNS,
     OUTPUTS_AT,
+    LOADS,
     JOINED,  # byte offsets of the parts of the scratch memory
     ERRORS,  # bytes from sums to what was rounded away from them, if blocks are added exactly; else 0
-) = range(GEOMETRY, GEOMETRY + 29)
-FIELDS = 29
+) = range(GEOMETRY, GEOMETRY + 31)
+FIELDS = 31
+
+#: What the `w` argument points to: transformed weights, plain ones, the report.
+(W_SPECTRA, W_PLAIN, W_REPORT) = range(3)
+#: Per task: the largest load of a tile, and the largest ``sum |w| |x|`` of the same tile (`winograd_guard`).
+REPORT_FIELDS = 2
 
 #: What `open_task` works out, at the start of the worker's scratch memory.
 (
@@ -65,7 +72,7 @@ STATE_FIELDS = 11
 
 
 @helper
-def open_task(params, state, task, width, lanes):
+def open_task(params, state, task, width, lanes, width_outputs):
     """Decode a task."""
     rest, line_blocks, chunks = task, load_i64(params, LINE_BLOCKS), load_i64(params, CHUNKS)
     line_block, rest = rest % line_blocks, rest // line_blocks
@@ -91,7 +98,7 @@ def open_task(params, state, task, width, lanes):
     tiles = min(last, load_i64(params, TILES)) - first
     store_i64(state, FIRST_TILE, first)
     store_i64(state, LINE_TILES, tiles)
-    store_i64(state, FIRST_COLUMN, first // step * 2 * step + first % step)
+    store_i64(state, FIRST_COLUMN, first // step * width_outputs * step + first % step)
     vectors = ((last_line - first_line) * tiles + lanes - 1) // lanes
     store_i64(state, VECTORS, vectors)
     store_i64(state, STRIPS, (vectors + width - 1) // width)
@@ -104,7 +111,7 @@ def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int, height_taps
     strip = width * lanes
     is_exact = int(params[GROUP_IN] * params[KD]) > PLAIN_TERMS
     height_samples, width_samples = SAMPLES[height_taps], SAMPLES[width_taps]
-    frequencies, tile_outputs = height_samples * width_samples, OUTPUTS[height_taps] * OUTPUTS[width_taps]
+    frequencies, width_outputs = height_samples * width_samples, OUTPUTS[width_taps]
     chunk, step = int(params[CHUNK]), int(params[COLUMN_STEP])
     tiles = int(params[TASK_LINES]) * chunk
     strips = -(-tiles // strip)
@@ -112,13 +119,14 @@ def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int, height_taps
     pieces = width_samples if is_apart else 1
     runs = -(-chunk // step)
     # Side by side, a row holds all samples of its tiles; some of its last vectors reach beyond.
-    piece = chunk if is_apart else (2 * runs + width_samples - 2) * step
-    piece_pitch = (-(-piece // lanes) + 3) * ALIGNMENT * (lanes * size) // ALIGNMENT
+    piece = chunk if is_apart else (width_outputs * runs + width_samples - width_outputs) * step
+    piece_pitch = (-(-piece // lanes) + 2 * width_outputs + 1) * ALIGNMENT * (lanes * size) // ALIGNMENT
     params[PIECES], params[PIECE], params[PIECE_PITCH] = pieces, piece, piece_pitch
     params[ROW_PITCH] = pieces * piece_pitch
-    # An odd number of cache lines, so that neighbouring channels do not compete for the same part of L1.
-    params[PITCH] = (-(-(strips * strip + lanes) * size // ALIGNMENT) | 1) * ALIGNMENT
-    terms = int(params[BLOCK_TAPS]) * int(params[BLOCK_CHANNELS])
+    # Many cache lines are an odd number, so that neighbouring channels do not compete for the same part of L1.
+    pitch = -(-(strips * strip + lanes) * size // ALIGNMENT)
+    params[PITCH] = (pitch if pitch <= 4 else pitch | 1) * ALIGNMENT
+    terms = min(int(params[STAGE_TERMS]), int(params[GROUP_IN] * params[KD]))
     sums = frequencies * (int(params[TASK_BLOCKS]) * strips * rows * strip * size + ALIGNMENT)
     params[ERRORS] = sums if is_exact else 0
     parts = (
@@ -127,10 +135,12 @@ def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int, height_taps
         (SUMS, 2 * sums if is_exact else sums),
         (PART, rows * strip * size),
         (ROWS, height_samples * int(params[ROW_PITCH])),
-        (LINES_AT, 4 * int(params[ROW_PITCH])),
+        (ROW_TABLE, 2 * height_samples * 8),
+        (LINES_AT, height_samples * int(params[ROW_PITCH])),
         (ZEROS, int(params[ROW_PITCH])),
         (COLUMNS, pieces * piece * 8),
-        (OUTPUTS_AT, (tile_outputs * strips * strip + lanes) * size),
-        (JOINED, (2 * (runs + 1) * min(step, chunk) + 4 * lanes) * size),
+        (OUTPUTS_AT, (OUTPUTS[height_taps] * width_outputs * strips * strip + lanes) * size),
+        (LOADS, strips * strip * size),
+        (JOINED, width_outputs * ((runs + 1) * min(step, chunk) + 2 * lanes) * size),
     )
     return lay_out(params, parts)
