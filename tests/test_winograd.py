@@ -74,3 +74,50 @@ def test_what_is_not_finite_or_overflows_is_refused_and_stays_local_in_auto(wher
         fastdil.conv2d(x, w, method="winograd", **ARGS)
     automatic, direct = (fastdil.conv2d(x, w, method=method, **ARGS) for method in ("auto", "direct"))
     np.testing.assert_array_equal(np.isfinite(automatic), np.isfinite(direct))
+
+
+@pytest.mark.parametrize(
+    ("x_shape", "taps", "args"),
+    [
+        ((2, 40, 90), (4,), {"dilation": 3, "padding": "causal"}),
+        ((1, 40, 23, 31), (5, 3), {"dilation": (2, 3), "padding": (4, 3)}),
+        ((1, 60, 40, 9), (2, 1), {"dilation": (4, 1)}),
+    ],
+)
+def test_other_numbers_of_taps(x_shape, taps, args):
+    rng = np.random.default_rng(6)
+    x = rng.standard_normal(x_shape).astype("f4")
+    w = rng.standard_normal((7, x_shape[1], *taps)).astype("f4")
+    y = fastdil.conv(x, w, method="winograd", **args)
+    assert_within(y, naive.conv(x, w, **args), naive.bound("float32", x, w, **args))
+
+
+#: Several tasks each: planes and lines, runs shorter and longer than vectors and tasks, exact sums, groups.
+CUT = (
+    ((3, 72, 70, 75), (40, 72, 3, 3), {"dilation": 3, "padding": 3}),
+    ((3, 24, 40, 90), (30, 24, 3, 3), {"dilation": 4, "padding": 4}),
+    ((3, 48, 6000), (20, 48, 2), {"dilation": 900, "padding": ((900, 0),)}),
+    ((3, 288, 400), (290, 288, 3), {"dilation": 8, "padding": 8}),
+    ((3, 128, 40, 40), (24, 64, 3, 3), {"dilation": 1, "padding": 1, "groups": 2}),
+)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("x_shape", "w_shape", "args"), CUT)
+def test_threads_batches_and_layouts_do_not_change_a_bit(x_shape, w_shape, args, dtype):
+    rng = np.random.default_rng(7)
+    x, w = rng.standard_normal(x_shape).astype(dtype), rng.standard_normal(w_shape).astype(dtype)
+    bias = rng.standard_normal(w_shape[0]).astype(dtype)
+
+    def run(x, **more):
+        return fastdil.conv(x, w, bias, activation="relu", method="winograd", **args, **more)
+
+    one = run(x, threads=1)
+    truth, limit = naive.conv(x, w, bias, **args), naive.bound(dtype, x, w, bias, **args)
+    assert_within(one, np.maximum(truth, 0), limit)
+    for threads in (2, 3, 8):
+        np.testing.assert_array_equal(run(x, threads=threads), one)
+    np.testing.assert_array_equal(np.concatenate([run(x[:1]), run(x[1:])]), one)
+    last = np.ascontiguousarray(np.moveaxis(x, 1, -1))  # channels last
+    np.testing.assert_array_equal(run(np.moveaxis(last, -1, 1)), one)
+    np.testing.assert_array_equal(run(np.ascontiguousarray(x[..., ::-1])[..., ::-1]), one)

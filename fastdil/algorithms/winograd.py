@@ -39,7 +39,8 @@ _BLOCK_TERMS = 128
 _LEAST_TERMS = {False: 96, True: 576}
 #: Strips of tiles of one task at most.
 _MOST_STRIPS = 8
-#: Parts into which the outputs are divided at most.
+#: Output channels of one task at most, and parts into which those of one group are divided beyond what that asks for.
+_MOST_ROWS = 1024
 _MOST_SHARES = 8
 
 #: What a layout tells the kernel, under the same names in capitals.
@@ -228,8 +229,9 @@ class _Layout:
         Tasks of many tiles waste few lanes and fetch weights seldom; tasks of fewer outputs transform the same samples
         again, but there are more of them to share. What a task keeps is limited by the workspace.
         """
-        strip = self.width * self.lanes
-        cuts = itertools.product(range(1, _MOST_STRIPS + 1), range(1, min(self.group_blocks, _MOST_SHARES) + 1))
+        strip, least = self.width * self.lanes, -(-self.group_blocks * self.rows // _MOST_ROWS)
+        shares = range(least, min(self.group_blocks, least + _MOST_SHARES - 1) + 1)
+        cuts = itertools.product(range(1, _MOST_STRIPS + 1), shares)
 
         def end(cut: tuple[int, int]) -> float:
             self._cut_tasks(cut[0] * strip, cut[1])
