@@ -210,8 +210,10 @@ class ChannelLayout(Layout):
     def _far_lines(self) -> float:
         """Lines of the cache that tiles fetch for a few outputs only, if those of one tile do not fit into L1."""
         problem = self.problem
-        reach = self.strip + (problem.kernel[2] - 1) * problem.dilation[2]
-        lines = problem.group_in * problem.kernel[0] * problem.kernel[1] * -(-reach * problem.dtype.itemsize // 64)
+        taps, size = problem.kernel[2], problem.dtype.itemsize
+        span = -(-(self.strip + (taps - 1) * problem.dilation[2]) * size // 64)
+        along = min(span, taps * (-(-self.strip * size // 64) + 1))  # one line: all that taps span, or what each reads
+        lines = problem.group_in * problem.kernel[0] * problem.kernel[1] * along
         return self._tile_lines() * sum(self._tiles()) * lines if lines * 64 > machine().l1 else 0
 
     def _indices(self, gathered: float, masked: float) -> float:
