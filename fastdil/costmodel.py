@@ -35,24 +35,24 @@ _AMX = {
 #: problems. `direct`'s "far" is known there only.
 NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {
     "avx512": {
-        "reference": {"call": 8730.0, "output": 11.5, "product": 1.7, "prepare": 0.0, "weight": 0.0},
+        "reference": {"call": 6800.0, "output": 10.6, "product": 2.17, "prepare": 0.0, "weight": 0.0},
         "direct": {
-            "call": 2270.0, "unit": 58.0, "tile": 16.4, "store": 2.13, "cycle": 0.459, "dense": 0.654,
-            "straight": 0.566, "begin": 3.3, "lay_out": 4.0, "masked": 0.334, "gather": 7.52, "pair": 2.86,
-            "index": 1.34, "byte": 0.027, "far": 0.0, "prepare": 1300.0, "weight": 1.13,
+            "call": 1180.0, "unit": 50.3, "tile": 0.0, "store": 2.97, "cycle": 0.499, "dense": 0.736,
+            "straight": 0.556, "begin": 5.32, "lay_out": 6.19, "masked": 0.579, "gather": 9.94, "pair": 1.87,
+            "index": 1.36, "byte": 0.0603, "far": 3.6, "prepare": 700.0, "weight": 1.93,
         },
         "im2col": {
-            "call": 1380.0, "task": 612.0, "store": 4.08, "copy": 1.14, "run": 1.94, "gather": 15.6, "entry": 13.0,
-            "index": 2.24, "stream": 0.0, "fma": 0.33, "prepare": 0.0, "weight": 0.518,
+            "call": 0.0, "task": 718.0, "store": 5.96, "copy": 2.72, "run": 0.606, "gather": 17.4, "entry": 13.6,
+            "index": 2.49, "stream": 0.0, "fma": 0.35, "prepare": 0.0, "weight": 2.09,
         },
         "fft": {
-            "call": 15000.0, "task": 0.97, "butterfly": 0.468, "mix": 0.36, "move": 10.7, "element": 0.0,
-            "spill": 0.581, "stream": 0.0, "prepare": 40000.0, "weight": 1.68,
+            "call": 7180.0, "task": 0.0, "butterfly": 0.0, "mix": 0.419, "move": 13.4, "element": 0.0,
+            "spill": 3.6, "stream": 0.0, "prepare": 44400.0, "weight": 2.55,
         },
         "winograd": {
-            "call": 30000.0, "task": 800.0, "line": 10.0, "run": 8.0, "fetch": 3.0, "forward": 1.6, "shuffle": 0.6,
-            "fma": 0.296, "backward": 2.2, "row": 20.0, "store": 2.0, "stream": 0.05, "spill": 0.08,
-            "prepare": 60000.0, "weight": 5.0,
+            "call": 5300.0, "task": 800.0, "line": 13.4, "run": 4.0, "fetch": 3.94, "forward": 2.89, "shuffle": 0.983,
+            "fma": 0.466, "backward": 1.0, "row": 16.9, "store": 2.99, "stream": 0.03, "spill": 0.08,
+            "prepare": 51100.0, "weight": 3.31,
         },
         "amx": _AMX,
     },

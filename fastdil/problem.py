@@ -275,6 +275,8 @@ class ConvSpec:
         if self.activation is not None and (dtype.kind == "c" or (dtype.kind in "iu" and self.activation != "relu")):
             raise bad_type("activation", self.activation, f"no activation or a real floating dtype, not {dtype.name}")
         size: Triple = (1,) * (3 - self.rank) + x_shape[2:]  # type: ignore[assignment]
+        padding = self._explicit_padding(size)
+        is_padded = any(count > 0 for pair in padding for count in pair)
         return Problem(
             rank=self.rank,
             batch=x_shape[0],
@@ -285,8 +287,8 @@ class ConvSpec:
             kernel=self.kernel,
             stride=self.stride,
             dilation=self.dilation,
-            padding=self._explicit_padding(size),
-            padding_mode=self.padding_mode,
+            padding=padding,
+            padding_mode=self.padding_mode if is_padded else "zeros",  # zeros are the faster path
             dtype=np.dtype(dtype),
             has_bias=has_bias,
             activation=self.activation,

@@ -22,7 +22,7 @@ from fastdil.kernels.finish import finish_row
 from fastdil.kernels.geometry import ACTIVATE, GROUP_IN, GROUP_OUT, GROUPS, KD, OH, OUT_PIXELS, OW, RELU, lanes_of
 from fastdil.kernels.intrinsics import call_on_row, load_element, load_i64, store_element
 from fastdil.kernels.tiles import tile_shape
-from fastdil.kernels.totals import add_vectors, merge_tile, settle_tile
+from fastdil.kernels.totals import settle_tile
 from fastdil.kernels.winograd_guard import MOST_LOAD, largest_of, seen_by_tile
 from fastdil.kernels.winograd_samples import clear, fill_columns, transform_stage
 from fastdil.kernels.winograd_tasks import (
@@ -41,7 +41,6 @@ from fastdil.kernels.winograd_tasks import (
     LOADS,
     OUTPUTS_AT,
     PANEL,
-    PART,
     PIECES,
     PITCH,
     PLANE_LINES,
@@ -59,7 +58,9 @@ from fastdil.kernels.winograd_tasks import (
     W_REPORT,
     W_SPECTRA,
     ZEROS,
+    first_output,
     open_task,
+    terms_of_depth,
 )
 from fastdil.kernels.winograd_tiles import (
     CHAIN_TERMS,
@@ -81,14 +82,14 @@ def spread(step):
 
 
 @helper
-def multiply_tile(kind, lanes, rows, chain, used, weights, panel, pitch, terms, tile):
+def multiply_tile(kind, lanes, rows, chain, used, weights, panel, pitch, terms, tile, errors, resume):
     """One tile; the last strip may use fewer vectors than the others."""
     if used == 3:
-        frequency_tile(kind, lanes, rows, 3, chain, weights, panel, pitch, terms, tile)
+        frequency_tile(kind, lanes, rows, 3, chain, weights, panel, pitch, terms, tile, errors, resume)
     elif used == 2:
-        frequency_tile(kind, lanes, rows, 2, chain, weights, panel, pitch, terms, tile)
+        frequency_tile(kind, lanes, rows, 2, chain, weights, panel, pitch, terms, tile, errors, resume)
     else:
-        frequency_tile(kind, lanes, rows, 1, chain, weights, panel, pitch, terms, tile)
+        frequency_tile(kind, lanes, rows, 1, chain, weights, panel, pitch, terms, tile, errors, resume)
 
 
 @helper
@@ -105,29 +106,20 @@ def multiply_stage(
     group_blocks = load_i64(params, GROUP_BLOCKS)
     first, last = load_i64(state, FIRST_BLOCK), load_i64(state, LAST_BLOCK)
     frequency_bytes = load_i64(params, GROUP_IN) * load_i64(params, KD) * group_blocks * row_bytes
-    panel, first_sums, part = (
-        scratch + load_i64(params, PANEL),
-        scratch + load_i64(params, SUMS),
-        scratch + load_i64(params, PART),
-    )
+    panel, first_sums = scratch + load_i64(params, PANEL), scratch + load_i64(params, SUMS)
     strips, pitch, errors = load_i64(state, STRIPS), load_i64(params, PITCH), load_i64(params, ERRORS)
     for frequency in range(frequencies):
         for term in range(0, terms, block_terms):
             count, sums = min(block_terms, terms - term), first_sums
-            is_new = is_first and term == 0
+            resume = 0 if is_first and term == 0 else 1
             for block in range(first, last):
                 at = weights + frequency * frequency_bytes + (term * group_blocks + block * count) * row_bytes
                 for strip in range(strips):
                     used = min(width, load_i64(state, VECTORS) - strip * width)
-                    samples = panel + term * pitch + strip * strip_bytes
-                    if errors > 0:
-                        multiply_tile(kind, lanes, rows, chain, used, at, samples, pitch, count, part)
-                        merge_tile(kind, lanes, part, sums, sums + errors, rows * used, 0 if is_new else 1)
-                    elif is_new:
-                        multiply_tile(kind, lanes, rows, chain, used, at, samples, pitch, count, sums)
-                    else:
-                        multiply_tile(kind, lanes, rows, chain, used, at, samples, pitch, count, part)
-                        add_vectors(kind, lanes, sums, part, rows * used)
+                    multiply_tile(
+                        kind, lanes, rows, chain, used, at, panel + term * pitch + strip * strip_bytes, pitch, count,
+                        sums, sums + errors if errors > 0 else 0, resume,
+                    )  # fmt: skip
                     sums += tile_bytes
         panel += frequency_step
         first_sums += sums_step
@@ -220,8 +212,7 @@ def finish_task(
         shift = bias + channel * size if bias != 0 else 0
         plane = out + (load_i64(state, SAMPLE) * load_i64(params, GROUPS) * group_out + channel) * out_pixels * size
         for line in range(load_i64(state, FIRST_LINE), load_i64(state, LAST_LINE)):
-            group = line % lines
-            row = group // row_step * height_outputs * row_step + group % row_step
+            row = first_output(line % lines, row_step, height_outputs)
             at = outputs + (line - load_i64(state, FIRST_LINE)) * load_i64(state, LINE_TILES) * size
             for which in range(height_outputs):
                 if row + which * row_step < out_height:
@@ -341,8 +332,7 @@ def _make_weight_kernel(kind: str, size: int, lanes: int, height_taps: int, widt
             count = min(block_terms, terms - first)
             at = target + (first * blocks + block * count) * row_bytes
             for depth in range(first // channels, (first + count - 1) // channels + 1):
-                channel = max(first - depth * channels, 0)
-                some = min(first + count - depth * channels, channels) - channel
+                channel, some = terms_of_depth(first, count, channels, depth)
                 source = w + ((task * depths + depth) * taps * channels + channel) * row_bytes
                 transform_weights(
                     kind, lanes, height_taps, width_taps, source, channels * row_bytes, at,

@@ -34,7 +34,7 @@ from fastdil.kernels.geometry import (
     XN,
     XW,
     source_index,
-)  # fmt: skip
+)
 from fastdil.kernels.intrinsics import load_element, load_i64
 from fastdil.kernels.vectors import I32, Vectors, constant, counted_loop, literals, returns
 from fastdil.kernels.winograd_tasks import (
@@ -47,6 +47,7 @@ from fastdil.kernels.winograd_tasks import (
     PLANE_LINES,
     ROW_STEP,
     SAMPLE,
+    first_output,
 )
 
 #: The largest load that is let pass, in units of ``conv(|x|, |w|)``, by whether both axes are transformed. Measured,
@@ -124,9 +125,9 @@ def seen_by_tile(
     sample = x + (load_i64(state, SAMPLE) * load_i64(params, XN) + channel * load_i64(params, XC)) * size
     line, step = load_i64(state, FIRST_LINE) + tile // load_i64(state, LINE_TILES), load_i64(params, COLUMN_STEP)
     lines, row_step = load_i64(params, PLANE_LINES), load_i64(params, ROW_STEP)
-    row = line % lines // row_step * height_outputs * row_step + line % lines % row_step
+    row = first_output(line % lines, row_step, height_outputs)
     place = tile % load_i64(state, LINE_TILES)
-    column = load_i64(state, FIRST_COLUMN) + place // step * width_outputs * step + place % step
+    column = load_i64(state, FIRST_COLUMN) + first_output(place, step, width_outputs)
     seen = 0.0
     for which in range(height_outputs * width_outputs):
         height = row + which // width_outputs * row_step

@@ -27,6 +27,8 @@ from fastdil.kernels.winograd_tasks import (
     ROWS,
     SAMPLE,
     ZEROS,
+    first_output,
+    terms_of_depth,
 )
 from fastdil.kernels.winograd_tiles import transform_columns, transform_rows
 
@@ -185,12 +187,10 @@ def transform_stage(
         load_i64(state, SAMPLE) * load_i64(params, XN) + load_i64(state, GROUP) * channels * load_i64(params, XC)
     ) * size  # fmt: skip
     for line in range(first, load_i64(state, LAST_LINE)):
-        group = line % lines
-        row = group // row_step * height_outputs * row_step + group % row_step
+        row = first_output(line % lines, row_step, height_outputs)
         at = scratch + load_i64(params, PANEL) + (line - first) * load_i64(state, LINE_TILES) * size
         for tap in range(first_term // channels, (first_term + terms - 1) // channels + 1):
-            channel = max(first_term - tap * channels, 0)
-            count = min(first_term + terms - tap * channels, channels) - channel
+            channel, count = terms_of_depth(first_term, terms, channels, tap)
             depth = line // lines + tap * load_i64(params, DD) - load_i64(params, LD)
             depth = source_index(depth, load_i64(params, ND), load_i64(params, MODE))
             plane = source + (depth * load_i64(params, XD) + channel * load_i64(params, XC)) * size

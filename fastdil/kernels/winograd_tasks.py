@@ -11,7 +11,7 @@ from fastdil.kernels.tiles import tile_shape
 from fastdil.kernels.winograd_tiles import OUTPUTS, SAMPLES
 from fastdil.workspace import ALIGNMENT, lay_out
 
-#: Terms whose blocks are added plainly; beyond, what rounding loses is kept (`merge_tile`).
+#: Terms whose blocks are added plainly; beyond, what rounding loses is kept.
 PLAIN_TERMS = 256
 #: This kernel's own parameters, after the geometry.
 (
@@ -36,7 +36,6 @@ PLAIN_TERMS = 256
     PIECE,  # samples of one
     PANEL,
     SUMS,
-    PART,
     ROWS,
     ROW_TABLE,  # addresses of a line's rows, and of copies of them
     LINES_AT,
@@ -46,8 +45,8 @@ PLAIN_TERMS = 256
     LOADS,
     JOINED,  # byte offsets of the parts of the scratch memory
     ERRORS,  # bytes from sums to what was rounded away from them, if blocks are added exactly; else 0
-) = range(GEOMETRY, GEOMETRY + 31)
-FIELDS = 31
+) = range(GEOMETRY, GEOMETRY + 30)
+FIELDS = 30
 
 #: What the `w` argument points to: transformed weights, plain ones, the report.
 (W_SPECTRA, W_PLAIN, W_REPORT) = range(3)
@@ -69,6 +68,19 @@ REPORT_FIELDS = 2
     VECTORS,
 ) = range(11)
 STATE_FIELDS = 11
+
+
+@helper
+def first_output(tile, step, outputs):
+    """Where the outputs of a tile begin along an axis; they are `step` apart."""
+    return tile // step * outputs * step + tile % step
+
+
+@helper
+def terms_of_depth(first, count, channels, depth):
+    """Of `count` terms from `first` on, those at one tap of the depth: the first one's channel, and how many."""
+    channel = max(first - depth * channels, 0)
+    return channel, min(first + count - depth * channels, channels) - channel
 
 
 @helper
@@ -98,7 +110,7 @@ def open_task(params, state, task, width, lanes, width_outputs):
     tiles = min(last, load_i64(params, TILES)) - first
     store_i64(state, FIRST_TILE, first)
     store_i64(state, LINE_TILES, tiles)
-    store_i64(state, FIRST_COLUMN, first // step * width_outputs * step + first % step)
+    store_i64(state, FIRST_COLUMN, first_output(first, step, width_outputs))
     vectors = ((last_line - first_line) * tiles + lanes - 1) // lanes
     store_i64(state, VECTORS, vectors)
     store_i64(state, STRIPS, (vectors + width - 1) // width)
@@ -133,7 +145,6 @@ def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int, height_taps
         (None, STATE_FIELDS * 8),
         (PANEL, frequencies * (terms * int(params[PITCH]) + ALIGNMENT)),
         (SUMS, 2 * sums if is_exact else sums),
-        (PART, rows * strip * size),
         (ROWS, height_samples * int(params[ROW_PITCH])),
         (ROW_TABLE, 2 * height_samples * 8),
         (LINES_AT, height_samples * int(params[ROW_PITCH])),

@@ -16,6 +16,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastdil.kernels.tiles import accumulate
+from fastdil.kernels.totals import close_chain, close_chain_exactly
 from fastdil.kernels.vectors import Vectors, constant, counted_loop, literals, returns
 
 #: The points other than 0 and infinity; each also with the opposite sign.
@@ -32,6 +33,8 @@ LINE_CHAIN_TERMS = 16
 #: Sums of chains that stay in registers, beside as many chains, while a tile is computed: in memory, they would be
 #: loaded and stored for every chain (LLVM did both twice).
 _MOST_TOTALS = 12
+#: Chains during which the lines of a tile are fetched, to which they will be added.
+_FETCHING_CHAINS = 6
 
 
 def _scaled(vectors: Vectors, factor: float, value, added):
@@ -194,15 +197,16 @@ def transform_columns(typingctx, kind, lanes, rows, taps, step, source, pitch, s
 
 
 @intrinsic(prefer_literal=True)
-def frequency_tile(typingctx, kind, lanes, rows, width, chain, weights, panel, pitch, terms, tile):
-    """``tile = weights @ panel`` over `terms` channels of one frequency, in equal chains of at most `chain`.
+def frequency_tile(typingctx, kind, lanes, rows, width, chain, weights, panel, pitch, terms, tile, errors, resume):
+    """``tile (+)= weights @ panel`` over `terms` channels of one frequency, in equal chains of at most `chain`.
 
-    `weights` holds `rows` consecutive numbers per channel; lines of the panel are `pitch` bytes apart.
+    `weights` holds `rows` consecutive numbers per channel; lines of the panel are `pitch` bytes apart. `tile` is added
+    to if `resume`; what that rounds away is kept at `errors`, unless this is 0.
     """
     kind_name, lane_count, tile_rows, tile_width, most_terms = literals(kind, lanes, rows, width, chain)
 
     def codegen(context, builder, signature, args):
-        weights, panel, pitch, terms, tile = args[5:]
+        weights, panel, pitch, terms, tile, errors, resume = args[5:]
         vectors = Vectors(builder, kind_name, lane_count)
         rows_at_once = tile_rows if tile_rows * tile_width <= _MOST_TOTALS else tile_rows // 2
         zeros = [vectors.zero] * (rows_at_once * tile_width)
@@ -217,23 +221,37 @@ def frequency_tile(typingctx, kind, lanes, rows, width, chain, weights, panel, p
             sums = accumulate(vectors, sums, samples, places)
             return [vectors.at(at_weights, tile_rows), builder.add(at_panel, pitch), *sums]
 
-        def add_chain(_, carried):
+        def add_chain(index, carried):
             at_weights, at_panel, left, *totals = carried
+            # The tile and its errors, which may have left L2 since the last block of terms.
+            first = builder.mul(index, constant(64 * lines_per_chain))
+            for place in places:
+                for line in range(lines_per_chain):
+                    vectors.prefetch(builder.add(place, builder.add(first, constant(64 * line))))
             count = builder.select(builder.icmp_signed("<", left, most), left, most)
             at_weights, at_panel, *sums = counted_loop(builder, count, [at_weights, at_panel, *zeros], step)
             totals = [vectors.add(total, value) for total, value in zip(totals, sums, strict=True)]
             return [at_weights, at_panel, builder.sub(left, most), *totals]
 
         most = builder.sdiv(builder.add(terms, builder.sub(chains, constant(1))), chains)
+        is_exact = builder.icmp_signed("!=", errors, constant(0))
+        lines_per_chain = -(-rows_at_once * tile_width * lane_count * vectors.size // (64 * _FETCHING_CHAINS))
         for row in range(0, tile_rows, rows_at_once):
             fetches_next = row > 0  # the strip of the next tile, while there is time between the products
+            shift = row * tile_width * lane_count
+            here, here_errors = vectors.at(tile, shift), vectors.at(errors, shift)
+            places = [here, builder.select(is_exact, here_errors, here)]
             start = [vectors.at(weights, row), panel, terms, *zeros]
             totals = counted_loop(builder, chains, start, add_chain)[3:]
-            for i, value in enumerate(totals, row * tile_width):
-                vectors.store(value, vectors.at(tile, i * lane_count))
+            with builder.if_else(is_exact) as (exactly, plainly):
+                with exactly:
+                    close_chain_exactly(vectors, here, here_errors, totals, resume)
+                with plainly:
+                    close_chain(vectors, here, totals, resume)
         return context.get_dummy_value()
 
-    return returns(types.void, (kind, lanes, rows, width, chain, weights, panel, pitch, terms, tile)), codegen
+    arguments = (kind, lanes, rows, width, chain, weights, panel, pitch, terms, tile, errors, resume)
+    return returns(types.void, arguments), codegen
 
 
 @intrinsic(prefer_literal=True)
