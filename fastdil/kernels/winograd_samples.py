@@ -9,6 +9,7 @@ from fastdil.kernels.intrinsics import load_i64, store_i64
 from fastdil.kernels.winograd_tasks import (
     COLUMN_STEP,
     COLUMNS,
+    COPY_TABLE,
     FIRST_COLUMN,
     FIRST_LINE,
     GROUP,
@@ -23,7 +24,7 @@ from fastdil.kernels.winograd_tasks import (
     PLANE_LINES,
     ROW_PITCH,
     ROW_STEP,
-    ROW_TABLE,
+    ROW_TABLES,
     ROWS,
     SAMPLE,
     ZEROS,
@@ -95,11 +96,11 @@ def find_rows(params, size, height_samples, table, plane, first_row):
 
 
 @helper
-def fetch_piece(kind, lanes, size, height_taps, height_samples, params, state, scratch, piece, move):
+def fetch_piece(kind, lanes, size, height_taps, height_samples, params, state, scratch, table, piece, move):
     """Samples of all rows of a line, transformed along the height; `move` is the bytes from the first channel on."""
     count, at = load_i64(params, PIECE), load_i64(state, FIRST_COLUMN) - load_i64(params, LW)
     at += piece * load_i64(params, COLUMN_STEP)
-    row_pitch, table = load_i64(params, ROW_PITCH), scratch + load_i64(params, ROW_TABLE)
+    row_pitch = load_i64(params, ROW_PITCH)
     place = scratch + load_i64(params, ROWS) + piece * load_i64(params, PIECE_PITCH)
     zeros = scratch + load_i64(params, ZEROS)
     if load_i64(params, MODE) == 0 and load_i64(params, XW) == 1:
@@ -111,7 +112,7 @@ def fetch_piece(kind, lanes, size, height_taps, height_samples, params, state, s
         )  # fmt: skip
         return
     lines, columns = scratch + load_i64(params, LINES_AT), scratch + load_i64(params, COLUMNS) + piece * count * 8
-    copies = table + height_samples * 8
+    copies = scratch + load_i64(params, COPY_TABLE)
     for index in range(height_samples):
         row, line = load_i64(table, index), lines + index * row_pitch
         if row == 0:
@@ -123,56 +124,58 @@ def fetch_piece(kind, lanes, size, height_taps, height_samples, params, state, s
 
 
 @helper
-def transform_line(
-    kind, lanes, size, height_taps, width_taps, height_samples, width_outputs, params, state, scratch, channels, target,
+def transform_columns_of(
+    kind, lanes, size, width_taps, height_samples, width_outputs, params, state, rows, piece_pitch, target,
     frequency_step,
 ):  # fmt: skip
-    """All frequencies of one line's tiles in `channels` channels, whose rows `find_rows` has listed."""
-    rows, row = scratch + load_i64(params, ROWS), load_i64(scratch + load_i64(params, ROW_TABLE), 0)
-    row_pitch, piece_pitch = load_i64(params, ROW_PITCH), load_i64(params, PIECE_PITCH)
-    pieces, column_step, tiles = load_i64(params, PIECES), load_i64(params, COLUMN_STEP), load_i64(state, LINE_TILES)
+    """All frequencies of one line's tiles, whose samples are transformed along the height and start at `rows`."""
+    row_pitch, pieces = load_i64(params, ROW_PITCH), load_i64(params, PIECES)
+    column_step, tiles = load_i64(params, COLUMN_STEP), load_i64(state, LINE_TILES)
+    if pieces > 1 or width_taps == 1:
+        transform_columns(
+            kind, lanes, height_samples, width_taps, 0, rows, row_pitch, piece_pitch, target, frequency_step, tiles
+        )
+    elif lanes > 1 and column_step == 1:
+        transform_columns(kind, lanes, height_samples, width_taps, 1, rows, row_pitch, 0, target, frequency_step, tiles)
+    elif lanes >= 2 and column_step == 2:
+        transform_columns(kind, lanes, height_samples, width_taps, 2, rows, row_pitch, 0, target, frequency_step, tiles)
+    elif lanes >= 4 and column_step == 4:
+        transform_columns(kind, lanes, height_samples, width_taps, 4, rows, row_pitch, 0, target, frequency_step, tiles)
+    elif lanes >= 8 and column_step == 8:
+        transform_columns(kind, lanes, height_samples, width_taps, 8, rows, row_pitch, 0, target, frequency_step, tiles)
+    elif lanes >= 16 and column_step == 16:
+        transform_columns(
+            kind, lanes, height_samples, width_taps, 16, rows, row_pitch, 0, target, frequency_step, tiles
+        )
+    else:
+        for done in range(0, tiles, column_step):
+            transform_columns(
+                kind, lanes, height_samples, width_taps, 0, rows + width_outputs * done * size, row_pitch,
+                column_step * size, target + done * size, frequency_step, min(column_step, tiles - done),
+            )  # fmt: skip
+
+
+@helper
+def transform_line(
+    kind, lanes, size, height_taps, width_taps, height_samples, width_outputs, params, state, scratch, table, move,
+    target, frequency_step,
+):  # fmt: skip
+    """All frequencies of one line's tiles in one channel, `move` bytes behind the one whose rows `table` lists."""
+    rows, row, piece_pitch = scratch + load_i64(params, ROWS), load_i64(table, 0), load_i64(params, PIECE_PITCH)
+    pieces, column_step = load_i64(params, PIECES), load_i64(params, COLUMN_STEP)
     first = load_i64(state, FIRST_COLUMN) - load_i64(params, LW)
     # Whole vectors are read: up to one for each output of a tile, and as many samples, beyond the last piece.
     beyond = first + (pieces - 1) * column_step + load_i64(params, PIECE) + 2 * width_outputs * lanes
     is_inside = row != 0 and first >= 0 and beyond <= load_i64(params, NW) and load_i64(params, XW) == 1
-    for channel in range(channels):
-        move = channel * load_i64(params, XC) * size
-        if height_samples == 1 and is_inside:  # the row can be read where it lies
-            rows, piece_pitch = row + move + first * size, column_step * size
-        else:
-            for piece in range(pieces):
-                fetch_piece(kind, lanes, size, height_taps, height_samples, params, state, scratch, piece, move)
-        if pieces > 1 or width_taps == 1:
-            transform_columns(
-                kind, lanes, height_samples, width_taps, 0, rows, row_pitch, piece_pitch, target, frequency_step, tiles
-            )
-        elif lanes > 1 and column_step == 1:
-            transform_columns(
-                kind, lanes, height_samples, width_taps, 1, rows, row_pitch, 0, target, frequency_step, tiles
-            )
-        elif lanes >= 2 and column_step == 2:
-            transform_columns(
-                kind, lanes, height_samples, width_taps, 2, rows, row_pitch, 0, target, frequency_step, tiles
-            )
-        elif lanes >= 4 and column_step == 4:
-            transform_columns(
-                kind, lanes, height_samples, width_taps, 4, rows, row_pitch, 0, target, frequency_step, tiles
-            )
-        elif lanes >= 8 and column_step == 8:
-            transform_columns(
-                kind, lanes, height_samples, width_taps, 8, rows, row_pitch, 0, target, frequency_step, tiles
-            )
-        elif lanes >= 16 and column_step == 16:
-            transform_columns(
-                kind, lanes, height_samples, width_taps, 16, rows, row_pitch, 0, target, frequency_step, tiles
-            )
-        else:
-            for done in range(0, tiles, column_step):
-                transform_columns(
-                    kind, lanes, height_samples, width_taps, 0, rows + width_outputs * done * size, row_pitch,
-                    column_step * size, target + done * size, frequency_step, min(column_step, tiles - done),
-                )  # fmt: skip
-        target += load_i64(params, PITCH)
+    if height_samples == 1 and is_inside:  # the row can be read where it lies
+        rows, piece_pitch = row + move + first * size, column_step * size
+    else:
+        for piece in range(pieces):
+            fetch_piece(kind, lanes, size, height_taps, height_samples, params, state, scratch, table, piece, move)
+    transform_columns_of(
+        kind, lanes, size, width_taps, height_samples, width_outputs, params, state, rows, piece_pitch, target,
+        frequency_step,
+    )  # fmt: skip
 
 
 @helper
@@ -180,25 +183,32 @@ def transform_stage(
     kind, lanes, size, height_taps, width_taps, height_samples, height_outputs, width_outputs, params, state, scratch,
     x, first_term, terms, frequency_step,
 ):  # fmt: skip
-    """Fill the panel: some terms (channels, within taps of the depth) of all lines of the task."""
+    """Fill the panel: some terms (channels, within taps of the depth) of all lines of the task.
+
+    One channel after the other, so that all frequencies of its tiles, which lines fill piece by piece, stay in L1.
+    """
     lines, row_step, channels = load_i64(params, PLANE_LINES), load_i64(params, ROW_STEP), load_i64(params, GROUP_IN)
-    first = load_i64(state, FIRST_LINE)
+    first, last = load_i64(state, FIRST_LINE), load_i64(state, LAST_LINE)
+    tables, table_bytes = scratch + load_i64(params, ROW_TABLES), height_samples * 8
+    target, line_bytes = scratch + load_i64(params, PANEL), load_i64(state, LINE_TILES) * size
     source = x + (
         load_i64(state, SAMPLE) * load_i64(params, XN) + load_i64(state, GROUP) * channels * load_i64(params, XC)
     ) * size  # fmt: skip
-    for line in range(first, load_i64(state, LAST_LINE)):
-        row = first_output(line % lines, row_step, height_outputs)
-        at = scratch + load_i64(params, PANEL) + (line - first) * load_i64(state, LINE_TILES) * size
-        for tap in range(first_term // channels, (first_term + terms - 1) // channels + 1):
-            channel, count = terms_of_depth(first_term, terms, channels, tap)
+    for tap in range(first_term // channels, (first_term + terms - 1) // channels + 1):
+        channel, count = terms_of_depth(first_term, terms, channels, tap)
+        for line in range(first, last):
             depth = line // lines + tap * load_i64(params, DD) - load_i64(params, LD)
             depth = source_index(depth, load_i64(params, ND), load_i64(params, MODE))
             plane = source + (depth * load_i64(params, XD) + channel * load_i64(params, XC)) * size
+            row = first_output(line % lines, row_step, height_outputs)
             find_rows(
-                params, size, height_samples, scratch + load_i64(params, ROW_TABLE), plane if depth >= 0 else 0, row
+                params, size, height_samples, tables + (line - first) * table_bytes, plane if depth >= 0 else 0, row
             )
-            transform_line(
-                kind, lanes, size, height_taps, width_taps, height_samples, width_outputs, params, state, scratch,
-                count, at, frequency_step,
-            )  # fmt: skip
-            at += count * load_i64(params, PITCH)
+        for index in range(count):
+            for line in range(last - first):
+                transform_line(
+                    kind, lanes, size, height_taps, width_taps, height_samples, width_outputs, params, state, scratch,
+                    tables + line * table_bytes, index * load_i64(params, XC) * size, target + line * line_bytes,
+                    frequency_step,
+                )  # fmt: skip
+            target += load_i64(params, PITCH)

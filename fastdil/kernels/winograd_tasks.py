@@ -37,7 +37,8 @@ PLAIN_TERMS = 256
     PANEL,
     SUMS,
     ROWS,
-    ROW_TABLE,  # addresses of a line's rows, and of copies of them
+    ROW_TABLES,  # addresses of each line's rows
+    COPY_TABLE,  # and of copies of one line's
     LINES_AT,
     ZEROS,
     COLUMNS,
@@ -45,8 +46,8 @@ PLAIN_TERMS = 256
     LOADS,
     JOINED,  # byte offsets of the parts of the scratch memory
     ERRORS,  # bytes from sums to what was rounded away from them, if blocks are added exactly; else 0
-) = range(GEOMETRY, GEOMETRY + 30)
-FIELDS = 30
+) = range(GEOMETRY, GEOMETRY + 31)
+FIELDS = 31
 
 #: What the `w` argument points to: transformed weights, plain ones, the report.
 (W_SPECTRA, W_PLAIN, W_REPORT) = range(3)
@@ -146,7 +147,8 @@ def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int, height_taps
         (PANEL, frequencies * (terms * int(params[PITCH]) + ALIGNMENT)),
         (SUMS, 2 * sums if is_exact else sums),
         (ROWS, height_samples * int(params[ROW_PITCH])),
-        (ROW_TABLE, 2 * height_samples * 8),
+        (ROW_TABLES, int(params[TASK_LINES]) * height_samples * 8),
+        (COPY_TABLE, height_samples * 8),
         (LINES_AT, height_samples * int(params[ROW_PITCH])),
         (ZEROS, int(params[ROW_PITCH])),
         (COLUMNS, pieces * piece * 8),
