@@ -18,7 +18,7 @@ from fastdil.algorithms.compiled import (
     pack_weights,
     real_strides,
 )
-from fastdil.algorithms.winograd_layout import LEAST_TERMS, Layout, arranged, block_terms
+from fastdil.algorithms.winograd_layout import LEAST_TERMS, MOST_TERMS, Layout, arranged, part_channels
 from fastdil.errors import UntameInputError
 from fastdil.hardware import Machine, machine
 from fastdil.kernels import winograd
@@ -34,7 +34,7 @@ from fastdil.problem import Problem
 class _Spectra(NamedTuple):
     """Transformed weights, and plain ones, with which the load of a tile is compared."""
 
-    packed: np.ndarray  #: ``[group][frequency][block of terms][block][term][row]``
+    packed: np.ndarray  #: ``[group][frequency][part][block][tap][channel][row]``
     plain: np.ndarray  #: ``[group][block][tap][channel][row]``
 
 
@@ -56,6 +56,10 @@ class Winograd:
         least = LEAST_TERMS[1 not in problem.kernel[1:]]
         if problem.terms < least:
             return f"it would err too much with fewer than {least} products per output, not {problem.terms}"
+        if problem.kernel[0] > MOST_TERMS:
+            return (
+                f"it takes at most {MOST_TERMS} taps along the axis that it does not transform, not {problem.kernel[0]}"
+            )
         for axis in (1, 2):
             outputs, dilation = problem.out_size[axis], problem.dilation[axis]
             if problem.kernel[axis] > 1 and outputs < 2 * dilation:
@@ -145,7 +149,7 @@ def _transform(problem: Problem, by_tap: np.ndarray, rows: int) -> _Spectra:
     kind, groups, blocks = element_kind(problem), problem.groups, block_tail(problem, rows)
     frequencies = math.prod(SAMPLES[taps] for taps in problem.kernel[1:])
     packed = np.empty(groups * frequencies * blocks * problem.kernel[0] * problem.group_in * rows, by_tap.dtype)
-    params = np.array([groups, blocks, problem.kernel[0], problem.group_in, block_terms(problem)], np.int64)
+    params = np.array([groups, blocks, problem.kernel[0], problem.group_in, part_channels(problem)], np.int64)
     kernel = winograd.weight_kernel(kind, machine().vector_bytes, *problem.kernel[1:])
     threads = default_threads() if packed.nbytes > machine().l2 else 1
     pointers = 0, address_of(by_tap), 0, address_of(packed)

@@ -16,8 +16,14 @@ from fastdil.kernels.winograd_tiles import OUTPUTS, SAMPLES
 from fastdil.problem import Problem
 from fastdil.workspace import limit_bytes
 
-#: Channels (times taps of the depth) that are multiplied at a time: their samples stay in L1.
-_BLOCK_TERMS = 128
+#: Channels, times taps of the depth, that are transformed and multiplied at a time: their samples at one frequency stay
+#: in L1.
+MOST_TERMS = 128
+#: Channels from which on products are summed tap by tap of the depth, so that its taps can share transformed samples;
+#: chains of fewer would end too often.
+_LEAST_BY_TAP = 8
+#: Parts into which lines are cut at least, where that lets more of them share samples.
+_LINE_PARTS = (1, 2, 4)
 #: Products per output at least, where one axis is transformed and where both are: with fewer, errors of random data
 #: come near the bound.
 LEAST_TERMS = {False: 96, True: 576}
@@ -30,7 +36,8 @@ _MOST_SHARES = 8
 #: What a layout tells the kernel, under the same names in capitals.
 _FIELDS = (
     "lines", "plane_lines", "task_lines", "line_blocks", "row_step", "column_step", "tiles", "chunk", "chunks",
-    "run_chunks", "group_blocks", "task_blocks", "stage_terms", "block_terms",
+    "run_chunks", "group_blocks", "task_blocks", "is_shared", "long_runs", "long_blocks", "short_blocks", "part",
+    "is_by_tap",
 )  # fmt: skip
 
 
@@ -77,7 +84,8 @@ class Layout:
         self.group_blocks = block_tail(problem, self.rows)
         self.terms = problem.group_in * problem.kernel[0]
         self.is_exact = self.terms > tasks.PLAIN_TERMS
-        self.block_terms = block_terms(problem)
+        self.part = part_channels(problem)
+        self.is_by_tap = problem.kernel[0] > 1 and self.part >= _LEAST_BY_TAP
         self.frequencies = math.prod(SAMPLES[taps] for taps in problem.kernel[1:])
         self._cut(threads)
         self.params = fill(problem, tasks.FIELDS)
@@ -93,23 +101,26 @@ class Layout:
         """
         strip, least = self.width * self.lanes, -(-self.group_blocks * self.rows // _MOST_ROWS)
         shares = range(least, min(self.group_blocks, least + _MOST_SHARES - 1) + 1)
-        cuts = itertools.product(range(1, _MOST_STRIPS + 1), shares)
+        line_parts = [parts for parts in _LINE_PARTS if parts == 1 or (self.is_by_tap and self.tiles >= parts * strip)]
+        cuts = itertools.product(range(strip, (_MOST_STRIPS + 1) * strip, strip), shares, line_parts)
 
-        def end(cut: tuple[int, int]) -> float:
-            self._cut_tasks(cut[0] * strip, cut[1])
+        def end(cut: tuple[int, int, int]) -> float:
+            self._cut_tasks(*cut)
             workers = min(threads, max(limit_bytes() // self._kept_bytes(), 1))
             return -(-self.tasks // workers) / self.tasks * costmodel.predict("winograd", self.features(1))
 
-        best_strips, best_shares = min(cuts, key=end)
-        self._cut_tasks(best_strips * strip, best_shares)
+        self._cut_tasks(*min(cuts, key=end))
 
-    def _cut_tasks(self, most: int, shares: int) -> None:
-        """Tasks of at most `most` tiles, short lines or part of a long one, for one of `shares` of the outputs."""
+    def _cut_tasks(self, most: int, shares: int, line_parts: int) -> None:
+        """Tasks of at most `most` tiles for one of `shares` of the outputs: short lines, or parts of long ones."""
         self.task_blocks = _share(self.group_blocks, -(-self.group_blocks // shares))
-        self._cut_lines(most)
-        self._cut_terms()
+        self._cut_lines(min(most, -(-self.tiles // line_parts)))
+        self._join_lines(max(most // self.chunk, 1))
+        parts = -(-self.group_blocks // self.task_blocks)
+        self.tasks = self.problem.batch * self.problem.groups * parts * self.chunks * self.line_blocks
 
     def _cut_lines(self, most: int) -> None:
+        """Chunks of at most `most` tiles: whole runs, or parts of one."""
         self.run_chunks, self.chunk = 0, min(self.tiles, most)
         if self.tiles > most and self.column_step <= most:
             self.chunk = _share(-(-self.tiles // self.column_step), most // self.column_step) * self.column_step
@@ -120,30 +131,52 @@ class Layout:
         if self.run_chunks:
             whole = (self.tiles - 1) // self.column_step
             self.chunks = whole * self.run_chunks + -(-(self.tiles - whole * self.column_step) // self.chunk)
-        self.task_lines = _share(self.lines, max(most // self.chunk, 1))
+
+    def _join_lines(self, most: int) -> None:
+        """At most `most` lines for each task: if they are many, those that are a dilation of the depth apart."""
+        depth, step = self.problem.out_size[0], self.problem.dilation[0]
+        run = -(-depth // step)
+        self.is_shared = self.is_by_tap and run > 1 and run * self.chunk >= self.lanes
+        self.task_lines = _share(run if self.is_shared else self.lines, most)
+        self.long_runs = depth - (run - 1) * step
+        self.long_blocks, self.short_blocks = -(-run // self.task_lines), -(-(run - 1) // self.task_lines)
         self.line_blocks = -(-self.lines // self.task_lines)
-        shares = -(-self.group_blocks // self.task_blocks)
-        self.tasks = self.problem.batch * self.problem.groups * shares * self.chunks * self.line_blocks
+        if self.is_shared:
+            blocks = self.long_runs * self.long_blocks + (step - self.long_runs) * self.short_blocks
+            self.line_blocks = self.plane_lines * blocks
+
+    def _heights(self) -> list[tuple[int, int]]:
+        """How many tasks there are for the lines of one chunk, and of how many lines."""
+        if not self.is_shared:
+            whole, left = divmod(self.lines, self.task_lines)
+            return [(whole, self.task_lines), (1 if left else 0, left)]
+        heights, run = [], -(-self.problem.out_size[0] // self.problem.dilation[0])
+        for runs, lines in ((self.long_runs, run), (self.problem.dilation[0] - self.long_runs, run - 1)):
+            whole, left = divmod(lines, self.task_lines)
+            heights += [(runs * whole * self.plane_lines, self.task_lines), (runs * self.plane_lines, left)]
+        return [(count if lines else 0, lines) for count, lines in heights]
+
+    def _transformed_lines(self) -> int:
+        """Lines of one channel and chunk that are transformed for all taps of the depth."""
+        depths = self.problem.kernel[0]
+        if not self.is_shared:
+            return self.lines * depths
+        return sum(count * (lines + depths - 1) for count, lines in self._heights())
 
     def _tile_bytes(self) -> int:
         """Bytes of all frequencies of a task's tiles in one channel."""
         return self.frequencies * self.task_lines * self.chunk * int(self.kind[1:]) // 8
 
-    def _cut_terms(self) -> None:
-        """Channels, and taps of the depth, that are transformed at a time: with 1 to 8 MiB the times are the same."""
-        self.stage_terms = max(2 * machine().l2 // self._tile_bytes() // self.block_terms, 1) * self.block_terms
-
     def _kept_bytes(self) -> int:
         """About what a task keeps in its scratch memory: samples and sums, and what rounding lost of these."""
         sums = (2 if self.is_exact else 1) * self.task_blocks * self.rows
-        return self._tile_bytes() * (min(self.stage_terms, self.terms) + sums)
+        return self._tile_bytes() * (self.part * self.problem.kernel[0] + sums)
 
     def _vectors(self) -> float:
         """Vectors of tiles of one sample that are multiplied; a single one takes as long as two where rows are few."""
-        lines, left = divmod(self.lines, self.task_lines)
         total = 0
-        for count, height in ((lines, self.task_lines), (1, left)):
-            strips, rest = divmod(-(-height * self.chunk // self.lanes), self.width)
+        for count, lines in self._heights():
+            strips, rest = divmod(-(-lines * self.chunk // self.lanes), self.width)
             total += count * (strips * self.width + (2 if rest == 1 and self.rows < 8 else rest))
         return total * self.chunks
 
@@ -161,17 +194,18 @@ class Layout:
         terms, planes = self.terms, problem.batch * problem.groups / threads
         shares = -(-self.group_blocks // self.task_blocks)
         lines, rows = self.lines * self.chunks * planes, self.group_blocks * self.rows
+        transformed = self._transformed_lines() * self.chunks * planes * problem.group_in * shares
         is_apart = not self.run_chunks and self.column_step <= self.lanes and self.lanes % self.column_step == 0
         is_whole = is_apart or self.run_chunks or problem.kernel[2] == 1
         runs, run = (1, self.chunk) if is_whole else (-(-self.chunk // self.column_step), self.column_step)
-        forward = lines * runs * -(-run // self.lanes) * terms * shares * frequencies
+        forward = transformed * runs * -(-run // self.lanes) * frequencies
         vectors = self.line_blocks * self.chunks * -(-self.task_lines * self.chunk // self.lanes) * planes
         return {
             "call": 1,
             "task": self.tasks / threads,
-            "line": lines * terms * shares,
-            "run": lines * terms * shares * runs,
-            "fetch": lines * terms * shares * self._fetched(),
+            "line": transformed,
+            "run": transformed * runs,
+            "fetch": transformed * self._fetched(),
             "forward": forward,
             "shuffle": forward if is_apart and self.column_step < self.lanes else 0,
             "fma": self._vectors() * planes * frequencies * terms * rows,
@@ -183,9 +217,9 @@ class Layout:
         }
 
 
-def block_terms(problem: Problem) -> int:
-    """Channels (times taps of the depth) that are multiplied at a time."""
-    return _share(max(problem.group_in, 1) * problem.kernel[0], _BLOCK_TERMS)
+def part_channels(problem: Problem) -> int:
+    """Channels that are transformed and multiplied at a time, with all taps of the depth."""
+    return _share(problem.group_in, max(MOST_TERMS // problem.kernel[0], 1))
 
 
 def _groups(taps: int, dilation: int, outputs: int) -> tuple[int, int]:

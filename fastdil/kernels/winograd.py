@@ -5,8 +5,9 @@ Winograd's F(4,3), whatever d is; two taps make F(5,2), four F(3,4), five F(2,5)
 rows that are d apart (one row if the height has one tap); its tiles start at all columns of every fourth run of d.
 
 One task takes several lines (or a chunk of one) of one sample, one group and one chunk of output channels. It walks
-over input channels, and the taps of the depth, in stages: transform their samples to all frequencies, in scratch
-memory; multiply with the transformed weights, frequency by frequency; and transform back when the last stage is in.
+over input channels, with all taps of the depth, in parts: transform their samples to all frequencies, in scratch
+memory; multiply with the transformed weights, frequency by frequency; and transform back when the last part is in.
+Lines of a task may be a dilation of the depth apart: their taps along the depth then share the transformed samples.
 """
 
 from __future__ import annotations
@@ -24,43 +25,42 @@ from fastdil.kernels.intrinsics import call_on_row, load_element, load_i64, stor
 from fastdil.kernels.tiles import tile_shape
 from fastdil.kernels.totals import settle_tile
 from fastdil.kernels.winograd_guard import MOST_LOAD, largest_of, seen_by_tile
-from fastdil.kernels.winograd_samples import clear, fill_columns, transform_stage
+from fastdil.kernels.winograd_samples import clear, fill_columns, transform_part
 from fastdil.kernels.winograd_tasks import (
-    BLOCK_TERMS,
     COLUMN_STEP,
     ERRORS,
     FIRST_BLOCK,
     FIRST_COLUMN,
-    FIRST_LINE,
     GROUP,
     GROUP_BLOCKS,
+    IS_BY_TAP,
+    IS_SHARED,
     JOINED,
     LAST_BLOCK,
-    LAST_LINE,
     LINE_TILES,
     LOADS,
     OUTPUTS_AT,
     PANEL,
+    PART,
     PIECES,
     PITCH,
-    PLANE_LINES,
     REPORT_FIELDS,
     ROW_PITCH,
     ROW_STEP,
     ROWS,
     SAMPLE,
-    STAGE_TERMS,
     STRIPS,
     SUMS,
     TASK_BLOCKS,
+    TASK_LINE_COUNT,
     VECTORS,
     W_PLAIN,
     W_REPORT,
     W_SPECTRA,
     ZEROS,
     first_output,
+    line_at,
     open_task,
-    terms_of_depth,
 )
 from fastdil.kernels.winograd_tiles import (
     CHAIN_TERMS,
@@ -82,45 +82,47 @@ def spread(step):
 
 
 @helper
-def multiply_tile(kind, lanes, rows, chain, used, weights, panel, pitch, terms, tile, errors, resume):
+def multiply_tile(
+    kind, lanes, rows, chain, used, weights, panel, taps, tap_step, terms, pitch, tile, errors, resume
+):  # fmt: skip
     """One tile; the last strip may use fewer vectors than the others."""
     if used == 3:
-        frequency_tile(kind, lanes, rows, 3, chain, weights, panel, pitch, terms, tile, errors, resume)
+        frequency_tile(kind, lanes, rows, 3, chain, weights, panel, taps, tap_step, terms, pitch, tile, errors, resume)
     elif used == 2:
-        frequency_tile(kind, lanes, rows, 2, chain, weights, panel, pitch, terms, tile, errors, resume)
+        frequency_tile(kind, lanes, rows, 2, chain, weights, panel, taps, tap_step, terms, pitch, tile, errors, resume)
     else:
-        frequency_tile(kind, lanes, rows, 1, chain, weights, panel, pitch, terms, tile, errors, resume)
+        frequency_tile(kind, lanes, rows, 1, chain, weights, panel, taps, tap_step, terms, pitch, tile, errors, resume)
 
 
 @helper
-def multiply_stage(
-    kind, lanes, rows, width, size, frequencies, chain, params, state, scratch, weights, terms, is_first,
+def multiply_part(
+    kind, lanes, rows, width, size, frequencies, chain, params, state, scratch, weights, channels, resume,
     frequency_step, sums_step,
 ):  # fmt: skip
     """Multiply the panel with the weights of the task's outputs, at all frequencies; `weights` is the first one's.
 
-    One frequency after the other, and in blocks of terms, so that samples come from L1 and sums from L2.
+    One frequency after the other, so that samples come from L1 or L2.
     """
-    block_terms, row_bytes = load_i64(params, BLOCK_TERMS), rows * size
-    strip_bytes, tile_bytes = width * lanes * size, rows * width * lanes * size
-    group_blocks = load_i64(params, GROUP_BLOCKS)
-    first, last = load_i64(state, FIRST_BLOCK), load_i64(state, LAST_BLOCK)
-    frequency_bytes = load_i64(params, GROUP_IN) * load_i64(params, KD) * group_blocks * row_bytes
+    strip_bytes, tile_bytes, row_bytes = width * lanes * size, rows * width * lanes * size, rows * size
+    group_blocks, depths, pitch = load_i64(params, GROUP_BLOCKS), load_i64(params, KD), load_i64(params, PITCH)
+    frequency_bytes, block_bytes = load_i64(params, GROUP_IN) * depths * group_blocks * row_bytes, depths * row_bytes
+    taps, terms, tap_step = 1, channels * depths, 0
+    if load_i64(params, IS_BY_TAP) != 0:
+        is_shared = load_i64(params, IS_SHARED) != 0
+        taps, terms, tap_step = depths, channels, load_i64(state, LINE_TILES) * size if is_shared else channels * pitch
     panel, first_sums = scratch + load_i64(params, PANEL), scratch + load_i64(params, SUMS)
-    strips, pitch, errors = load_i64(state, STRIPS), load_i64(params, PITCH), load_i64(params, ERRORS)
+    strips, errors = load_i64(state, STRIPS), load_i64(params, ERRORS)
     for frequency in range(frequencies):
-        for term in range(0, terms, block_terms):
-            count, sums = min(block_terms, terms - term), first_sums
-            resume = 0 if is_first and term == 0 else 1
-            for block in range(first, last):
-                at = weights + frequency * frequency_bytes + (term * group_blocks + block * count) * row_bytes
-                for strip in range(strips):
-                    used = min(width, load_i64(state, VECTORS) - strip * width)
-                    multiply_tile(
-                        kind, lanes, rows, chain, used, at, panel + term * pitch + strip * strip_bytes, pitch, count,
-                        sums, sums + errors if errors > 0 else 0, resume,
-                    )  # fmt: skip
-                    sums += tile_bytes
+        sums = first_sums
+        for block in range(load_i64(state, FIRST_BLOCK), load_i64(state, LAST_BLOCK)):
+            at = weights + frequency * frequency_bytes + block * channels * block_bytes
+            for strip in range(strips):
+                used = min(width, load_i64(state, VECTORS) - strip * width)
+                multiply_tile(
+                    kind, lanes, rows, chain, used, at, panel + strip * strip_bytes, taps, tap_step, terms, pitch,
+                    sums, sums + errors if errors > 0 else 0, resume,
+                )  # fmt: skip
+                sums += tile_bytes
         panel += frequency_step
         first_sums += sums_step
 
@@ -186,8 +188,7 @@ def combine_channel(
             kind, lanes, height_taps, width_taps, sums + strip * tile_bytes + index % rows * used * lanes * size,
             frequency_step, outputs + strip * strip_bytes, strips * strip_bytes, loads + strip * strip_bytes, used,
         )  # fmt: skip
-    lines = load_i64(state, LAST_LINE) - load_i64(state, FIRST_LINE)
-    return largest_of(kind, lanes, loads, lines * load_i64(state, LINE_TILES))
+    return largest_of(kind, lanes, loads, load_i64(state, TASK_LINE_COUNT) * load_i64(state, LINE_TILES))
 
 
 @helper
@@ -197,7 +198,7 @@ def finish_task(
 ):  # fmt: skip
     """Transform the sums of all frequencies back and store the outputs; returns the channel of the largest load."""
     group_out, out_pixels = load_i64(params, GROUP_OUT), load_i64(params, OUT_PIXELS)
-    lines, row_step = load_i64(params, PLANE_LINES), load_i64(params, ROW_STEP)
+    row_step = load_i64(params, ROW_STEP)
     out_height, out_width = load_i64(params, OH), load_i64(params, OW)
     outputs, output_step = scratch + load_i64(params, OUTPUTS_AT), load_i64(state, STRIPS) * width * lanes * size
     first = load_i64(state, FIRST_BLOCK) * rows
@@ -211,12 +212,13 @@ def finish_task(
         channel = load_i64(state, GROUP) * group_out + index
         shift = bias + channel * size if bias != 0 else 0
         plane = out + (load_i64(state, SAMPLE) * load_i64(params, GROUPS) * group_out + channel) * out_pixels * size
-        for line in range(load_i64(state, FIRST_LINE), load_i64(state, LAST_LINE)):
-            row = first_output(line % lines, row_step, height_outputs)
-            at = outputs + (line - load_i64(state, FIRST_LINE)) * load_i64(state, LINE_TILES) * size
+        for line in range(load_i64(state, TASK_LINE_COUNT)):
+            depth, group = line_at(params, state, line)
+            row = first_output(group, row_step, height_outputs)
+            at = outputs + line * load_i64(state, LINE_TILES) * size
             for which in range(height_outputs):
                 if row + which * row_step < out_height:
-                    target = plane + ((line // lines) * out_height + row + which * row_step) * out_width * size
+                    target = plane + (depth * out_height + row + which * row_step) * out_width * size
                     store_line(
                         kind, lanes, size, width_taps, width_outputs, params, state, scratch,
                         at + which * width_outputs * output_step, output_step, target, shift,
@@ -263,27 +265,31 @@ def _make_winograd_kernel(
         clear(kind, lanes, scratch + load_i64(params, ROWS), height_samples * load_i64(params, ROW_PITCH) // size)
         clear(kind, lanes, scratch + load_i64(params, ZEROS), load_i64(params, ROW_PITCH) // size)
         fill_columns(params, state, scratch)
-        all_terms = load_i64(params, GROUP_IN) * load_i64(params, KD)
-        stage_terms = min(load_i64(params, STAGE_TERMS), all_terms)
-        pitch = load_i64(params, PITCH)
-        panel_step = spread(stage_terms * pitch)
+        channels, part, pitch = load_i64(params, GROUP_IN), load_i64(params, PART), load_i64(params, PITCH)
+        depths, group_blocks = load_i64(params, KD), load_i64(params, GROUP_BLOCKS)
+        is_shared = load_i64(params, IS_SHARED) != 0
+        panel_lines = part if is_shared else part * depths
+        panel_step = spread(panel_lines * pitch)
         sums_step = spread(load_i64(params, TASK_BLOCKS) * load_i64(state, STRIPS) * rows * width * lanes * size)
-        # Rows end within a vector whose other lanes are multiplied too: with zeros, not with what was there before.
-        last = scratch + load_i64(params, PANEL) + (load_i64(state, VECTORS) - 1) * lanes * size
+        # Lines of the panel end within a vector whose other lanes are multiplied too: with zeros, not with what was
+        # there before. A tap of the depth may see a part of the next vector.
+        tiles = (load_i64(state, TASK_LINE_COUNT) + (depths - 1 if is_shared else 0)) * load_i64(state, LINE_TILES)
+        end = scratch + load_i64(params, PANEL) + tiles // lanes * lanes * size
         for frequency in range(frequencies):
-            at = last + frequency * panel_step
-            copy_vectors(kind, lanes, at, pitch, at, 0, stage_terms, 0)
-        group_blocks = load_i64(params, GROUP_BLOCKS)
-        weights = load_i64(w, W_SPECTRA) + load_i64(state, GROUP) * frequencies * all_terms * group_blocks * rows * size
-        for term in range(0, all_terms, stage_terms):
-            terms = min(stage_terms, all_terms - term)
-            transform_stage(
+            for vector in range(2):
+                at = end + frequency * panel_step + vector * lanes * size
+                copy_vectors(kind, lanes, at, pitch, at, 0, panel_lines, 0)
+        row_bytes = depths * group_blocks * rows * size  # of one channel
+        weights = load_i64(w, W_SPECTRA) + load_i64(state, GROUP) * frequencies * channels * row_bytes
+        for channel in range(0, channels, part):
+            count = min(part, channels - channel)
+            transform_part(
                 kind, lanes, size, height_taps, width_taps, height_samples, height_outputs, width_outputs, params,
-                state, scratch, x, term, terms, panel_step,
+                state, scratch, x, channel, count, panel_step,
             )  # fmt: skip
-            multiply_stage(
+            multiply_part(
                 kind, lanes, rows, width, size, frequencies, chain, params, state, scratch,
-                weights + term * group_blocks * rows * size, terms, term == 0, panel_step, sums_step,
+                weights + channel * row_bytes, count, min(channel, 1), panel_step, sums_step,
             )  # fmt: skip
         errors, sums = load_i64(params, ERRORS), scratch + load_i64(params, SUMS)
         if errors > 0:
@@ -310,8 +316,8 @@ def winograd_kernel(kind: str, vector_bytes: int, height_taps: int, width_taps: 
     return _make_winograd_kernel(kind, int(kind[1:]) // 8, lanes, rows, width, height_taps, width_taps, name)
 
 
-# Parameters of the weight transform: groups, blocks per group, taps of the depth, channels, terms of a block.
-(V_GROUPS, V_BLOCKS, V_DEPTHS, V_CHANNELS, V_BLOCK_TERMS) = range(5)
+# Parameters of the weight transform: groups, blocks per group, taps of the depth, channels, those of a part.
+(V_GROUPS, V_BLOCKS, V_DEPTHS, V_CHANNELS, V_PART) = range(5)
 
 
 def _make_weight_kernel(kind: str, size: int, lanes: int, height_taps: int, width_taps: int, name: str) -> Any:
@@ -321,24 +327,23 @@ def _make_weight_kernel(kind: str, size: int, lanes: int, height_taps: int, widt
     def transform_packed(params, x, w, bias, out, scratch, task):
         """Task = one block of outputs of one group; `w` is ``[group][block][tap][channel][row]``.
 
-        Ordered as a task of the convolution reads them: ``[group][frequency][block of terms][block][term][row]``.
+        Ordered as a task of the convolution reads them: ``[group][frequency][part][block][tap][channel][row]``.
         """
         stamp  # noqa: B018 - a closure cell in the cache key
         blocks, depths, channels = load_i64(params, V_BLOCKS), load_i64(params, V_DEPTHS), load_i64(params, V_CHANNELS)
-        block_terms, row_bytes, terms = load_i64(params, V_BLOCK_TERMS), lanes * size, depths * channels
+        part, row_bytes, terms = load_i64(params, V_PART), lanes * size, depths * channels
         group, block = task // blocks, task % blocks
         target = out + group * frequencies * blocks * terms * row_bytes
-        for first in range(0, terms, block_terms):
-            count = min(block_terms, terms - first)
-            at = target + (first * blocks + block * count) * row_bytes
-            for depth in range(first // channels, (first + count - 1) // channels + 1):
-                channel, some = terms_of_depth(first, count, channels, depth)
-                source = w + ((task * depths + depth) * taps * channels + channel) * row_bytes
+        for first in range(0, channels, part):
+            count = min(part, channels - first)
+            at = target + (first * blocks + block * count) * depths * row_bytes
+            for depth in range(depths):
+                source = w + ((task * depths + depth) * taps * channels + first) * row_bytes
                 transform_weights(
                     kind, lanes, height_taps, width_taps, source, channels * row_bytes, at,
-                    blocks * terms * row_bytes, some * lanes,
+                    blocks * terms * row_bytes, count * lanes,
                 )  # fmt: skip
-                at += some * row_bytes
+                at += count * row_bytes
 
     return jit.callback(transform_packed, name, KERNEL_ARGUMENTS)
 

@@ -40,14 +40,13 @@ from fastdil.kernels.vectors import I32, Vectors, constant, counted_loop, litera
 from fastdil.kernels.winograd_tasks import (
     COLUMN_STEP,
     FIRST_COLUMN,
-    FIRST_LINE,
     GROUP,
     GROUP_BLOCKS,
     LINE_TILES,
-    PLANE_LINES,
     ROW_STEP,
     SAMPLE,
     first_output,
+    line_at,
 )
 
 #: The largest load that is let pass, in units of ``conv(|x|, |w|)``, by whether both axes are transformed. Measured,
@@ -123,9 +122,9 @@ def seen_by_tile(
     at = weights + (block * taps * channels * rows + output % rows) * size
     channel = load_i64(state, GROUP) * channels
     sample = x + (load_i64(state, SAMPLE) * load_i64(params, XN) + channel * load_i64(params, XC)) * size
-    line, step = load_i64(state, FIRST_LINE) + tile // load_i64(state, LINE_TILES), load_i64(params, COLUMN_STEP)
-    lines, row_step = load_i64(params, PLANE_LINES), load_i64(params, ROW_STEP)
-    row = first_output(line % lines, row_step, height_outputs)
+    depth, group = line_at(params, state, tile // load_i64(state, LINE_TILES))
+    step, row_step = load_i64(params, COLUMN_STEP), load_i64(params, ROW_STEP)
+    row = first_output(group, row_step, height_outputs)
     place = tile % load_i64(state, LINE_TILES)
     column = load_i64(state, FIRST_COLUMN) + first_output(place, step, width_outputs)
     seen = 0.0
@@ -134,7 +133,7 @@ def seen_by_tile(
         width = column + which % width_outputs * step
         if height >= load_i64(params, OH) or width >= load_i64(params, OW):
             continue
-        seen = max(seen, magnitude_at(kind, size, rows, params, sample, at, line // lines, height, width))
+        seen = max(seen, magnitude_at(kind, size, rows, params, sample, at, depth, height, width))
         if seen >= enough:
             break
     return seen

@@ -4,16 +4,33 @@ from __future__ import annotations
 
 from fastdil.jit import helper
 from fastdil.kernels.copies import OUTSIDE, copy_run, copy_vectors, fill_zeros
-from fastdil.kernels.geometry import DD, DH, GROUP_IN, LD, LH, LW, MODE, ND, NH, NW, XC, XD, XH, XN, XW, source_index
+from fastdil.kernels.geometry import (
+    DD,
+    DH,
+    GROUP_IN,
+    KD,
+    LD,
+    LH,
+    LW,
+    MODE,
+    ND,
+    NH,
+    NW,
+    XC,
+    XD,
+    XH,
+    XN,
+    XW,
+    source_index,
+)
 from fastdil.kernels.intrinsics import load_i64, store_i64
 from fastdil.kernels.winograd_tasks import (
     COLUMN_STEP,
     COLUMNS,
     COPY_TABLE,
     FIRST_COLUMN,
-    FIRST_LINE,
     GROUP,
-    LAST_LINE,
+    IS_SHARED,
     LINE_TILES,
     LINES_AT,
     PANEL,
@@ -21,15 +38,15 @@ from fastdil.kernels.winograd_tasks import (
     PIECE_PITCH,
     PIECES,
     PITCH,
-    PLANE_LINES,
     ROW_PITCH,
     ROW_STEP,
     ROW_TABLES,
     ROWS,
     SAMPLE,
+    TASK_LINE_COUNT,
     ZEROS,
     first_output,
-    terms_of_depth,
+    line_at,
 )
 from fastdil.kernels.winograd_tiles import transform_columns, transform_rows
 
@@ -96,8 +113,13 @@ def find_rows(params, size, height_samples, table, plane, first_row):
 
 
 @helper
-def fetch_piece(kind, lanes, size, height_taps, height_samples, params, state, scratch, table, piece, move):
-    """Samples of all rows of a line, transformed along the height; `move` is the bytes from the first channel on."""
+def fetch_piece(
+    kind, lanes, size, height_taps, height_samples, params, state, scratch, table, piece, move, following, next_move
+):  # fmt: skip
+    """Samples of all rows of a line, transformed along the height; `move` is the bytes from the first channel on.
+
+    The line that is listed at `following`, `next_move` bytes on, comes next.
+    """
     count, at = load_i64(params, PIECE), load_i64(state, FIRST_COLUMN) - load_i64(params, LW)
     at += piece * load_i64(params, COLUMN_STEP)
     row_pitch = load_i64(params, ROW_PITCH)
@@ -108,7 +130,7 @@ def fetch_piece(kind, lanes, size, height_taps, height_samples, params, state, s
         end = max(min(load_i64(params, NW) - at, count), inside)
         transform_rows(
             kind, lanes, height_taps, place + inside * size, row_pitch, table, zeros, move + (at + inside) * size,
-            end - inside,
+            end - inside, following, next_move + (at + inside) * size,
         )  # fmt: skip
         return
     lines, columns = scratch + load_i64(params, LINES_AT), scratch + load_i64(params, COLUMNS) + piece * count * 8
@@ -120,7 +142,7 @@ def fetch_piece(kind, lanes, size, height_taps, height_samples, params, state, s
         else:
             copy_samples(kind, lanes, size, params, line, row + move, columns, count, at)
         store_i64(copies, index, line)
-    transform_rows(kind, lanes, height_taps, place, row_pitch, copies, zeros, 0, count)
+    transform_rows(kind, lanes, height_taps, place, row_pitch, copies, zeros, 0, count, copies, 0)
 
 
 @helper
@@ -158,7 +180,7 @@ def transform_columns_of(
 @helper
 def transform_line(
     kind, lanes, size, height_taps, width_taps, height_samples, width_outputs, params, state, scratch, table, move,
-    target, frequency_step,
+    following, next_move, target, frequency_step,
 ):  # fmt: skip
     """All frequencies of one line's tiles in one channel, `move` bytes behind the one whose rows `table` lists."""
     rows, row, piece_pitch = scratch + load_i64(params, ROWS), load_i64(table, 0), load_i64(params, PIECE_PITCH)
@@ -171,7 +193,10 @@ def transform_line(
         rows, piece_pitch = row + move + first * size, column_step * size
     else:
         for piece in range(pieces):
-            fetch_piece(kind, lanes, size, height_taps, height_samples, params, state, scratch, table, piece, move)
+            fetch_piece(
+                kind, lanes, size, height_taps, height_samples, params, state, scratch, table, piece, move, following,
+                next_move,
+            )  # fmt: skip
     transform_columns_of(
         kind, lanes, size, width_taps, height_samples, width_outputs, params, state, rows, piece_pitch, target,
         frequency_step,
@@ -179,36 +204,39 @@ def transform_line(
 
 
 @helper
-def transform_stage(
+def transform_part(
     kind, lanes, size, height_taps, width_taps, height_samples, height_outputs, width_outputs, params, state, scratch,
-    x, first_term, terms, frequency_step,
+    x, first_channel, channels, frequency_step,
 ):  # fmt: skip
-    """Fill the panel: some terms (channels, within taps of the depth) of all lines of the task.
+    """Fill the panel: some channels of all lines that the taps of the depth see.
 
-    One channel after the other, so that all frequencies of its tiles, which lines fill piece by piece, stay in L1.
+    ``[tap of the depth][channel][line]``, or where taps share lines, ``[channel][line]``. One channel after the other,
+    so that all frequencies of its tiles, which lines fill piece by piece, stay in L1.
     """
-    lines, row_step, channels = load_i64(params, PLANE_LINES), load_i64(params, ROW_STEP), load_i64(params, GROUP_IN)
-    first, last = load_i64(state, FIRST_LINE), load_i64(state, LAST_LINE)
+    taps, lines, row_step = load_i64(params, KD), load_i64(state, TASK_LINE_COUNT), load_i64(params, ROW_STEP)
+    if load_i64(params, IS_SHARED) != 0:
+        lines, taps = lines + taps - 1, 1
     tables, table_bytes = scratch + load_i64(params, ROW_TABLES), height_samples * 8
     target, line_bytes = scratch + load_i64(params, PANEL), load_i64(state, LINE_TILES) * size
-    source = x + (
-        load_i64(state, SAMPLE) * load_i64(params, XN) + load_i64(state, GROUP) * channels * load_i64(params, XC)
-    ) * size  # fmt: skip
-    for tap in range(first_term // channels, (first_term + terms - 1) // channels + 1):
-        channel, count = terms_of_depth(first_term, terms, channels, tap)
-        for line in range(first, last):
-            depth = line // lines + tap * load_i64(params, DD) - load_i64(params, LD)
+    channel = load_i64(state, GROUP) * load_i64(params, GROUP_IN) + first_channel
+    source = x + (load_i64(state, SAMPLE) * load_i64(params, XN) + channel * load_i64(params, XC)) * size
+    for tap in range(taps):
+        for line in range(lines):
+            depth, group = line_at(params, state, line)
+            depth += tap * load_i64(params, DD) - load_i64(params, LD)
             depth = source_index(depth, load_i64(params, ND), load_i64(params, MODE))
-            plane = source + (depth * load_i64(params, XD) + channel * load_i64(params, XC)) * size
-            row = first_output(line % lines, row_step, height_outputs)
-            find_rows(
-                params, size, height_samples, tables + (line - first) * table_bytes, plane if depth >= 0 else 0, row
-            )
-        for index in range(count):
-            for line in range(last - first):
+            plane = source + depth * load_i64(params, XD) * size
+            row = first_output(group, row_step, height_outputs)
+            find_rows(params, size, height_samples, tables + line * table_bytes, plane if depth >= 0 else 0, row)
+        for index in range(channels):
+            move = index * load_i64(params, XC) * size
+            for line in range(lines):
+                following, next_move = tables + (line + 1) * table_bytes, move
+                if line + 1 == lines:
+                    following, next_move = tables, move + load_i64(params, XC) * size
                 transform_line(
                     kind, lanes, size, height_taps, width_taps, height_samples, width_outputs, params, state, scratch,
-                    tables + line * table_bytes, index * load_i64(params, XC) * size, target + line * line_bytes,
+                    tables + line * table_bytes, move, following, next_move, target + line * line_bytes,
                     frequency_step,
                 )  # fmt: skip
             target += load_i64(params, PITCH)

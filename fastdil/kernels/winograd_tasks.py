@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastdil.jit import helper
-from fastdil.kernels.geometry import GEOMETRY, GROUP_IN, GROUPS, KD, lanes_of
+from fastdil.kernels.geometry import DD, GEOMETRY, GROUP_IN, GROUPS, KD, OD, lanes_of
 from fastdil.kernels.intrinsics import load_i64, store_i64
 from fastdil.kernels.tiles import tile_shape
 from fastdil.kernels.winograd_tiles import OUTPUTS, SAMPLES
@@ -19,6 +19,10 @@ PLAIN_TERMS = 256
     PLANE_LINES,  # of one depth
     TASK_LINES,
     LINE_BLOCKS,  # tasks that share the lines of a sample
+    IS_SHARED,  # 1 if the lines of a task are a dilation of the depth apart, so that their taps share samples
+    LONG_RUNS,  # runs of such lines that are one line longer than the others
+    LONG_BLOCKS,  # tasks of one of these
+    SHORT_BLOCKS,  # and of one of the others
     ROW_STEP,
     COLUMN_STEP,  # outputs per run: the dilation, or the whole axis where it has one tap
     TILES,  # of one line
@@ -27,8 +31,8 @@ PLAIN_TERMS = 256
     RUN_CHUNKS,  # chunks of one run, if a chunk never holds a whole one; else 0
     GROUP_BLOCKS,  # weight blocks per group
     TASK_BLOCKS,
-    STAGE_TERMS,  # terms (channels times taps of the depth) that are transformed at a time: whole blocks
-    BLOCK_TERMS,  # terms that are multiplied at a time
+    PART,  # channels that are transformed and multiplied at a time, with all taps of the depth
+    IS_BY_TAP,  # 1 if products are summed tap by tap of the depth, 0 if its taps count as channels
     PITCH,  # bytes from one channel's frequencies to the next one's
     ROW_PITCH,  # bytes of one row of samples after the transform along the height
     PIECE_PITCH,  # bytes from the samples 0 of a line's tiles to the samples 1
@@ -46,8 +50,8 @@ PLAIN_TERMS = 256
     LOADS,
     JOINED,  # byte offsets of the parts of the scratch memory
     ERRORS,  # bytes from sums to what was rounded away from them, if blocks are added exactly; else 0
-) = range(GEOMETRY, GEOMETRY + 31)
-FIELDS = 31
+) = range(GEOMETRY, GEOMETRY + 35)
+FIELDS = 35
 
 #: What the `w` argument points to: transformed weights, plain ones, the report.
 (W_SPECTRA, W_PLAIN, W_REPORT) = range(3)
@@ -60,15 +64,16 @@ REPORT_FIELDS = 2
     GROUP,
     FIRST_BLOCK,
     LAST_BLOCK,
-    FIRST_LINE,
-    LAST_LINE,
+    FIRST_LINE,  # or, where lines share samples, the number of all of them within their depths
+    FIRST_DEPTH,  # in that case
+    TASK_LINE_COUNT,
     FIRST_TILE,
     LINE_TILES,
     FIRST_COLUMN,
     STRIPS,
     VECTORS,
-) = range(11)
-STATE_FIELDS = 11
+) = range(12)
+STATE_FIELDS = 12
 
 
 @helper
@@ -78,10 +83,34 @@ def first_output(tile, step, outputs):
 
 
 @helper
-def terms_of_depth(first, count, channels, depth):
-    """Of `count` terms from `first` on, those at one tap of the depth: the first one's channel, and how many."""
-    channel = max(first - depth * channels, 0)
-    return channel, min(first + count - depth * channels, channels) - channel
+def open_lines(params, state, block):
+    """The lines of a task, by its number among those that share the lines of a sample."""
+    most = load_i64(params, TASK_LINES)
+    if load_i64(params, IS_SHARED) == 0:
+        first = block * most
+        store_i64(state, FIRST_LINE, first)
+        store_i64(state, TASK_LINE_COUNT, min(load_i64(params, LINES) - first, most))
+        return
+    step, long_runs, blocks = load_i64(params, DD), load_i64(params, LONG_RUNS), load_i64(params, LONG_BLOCKS)
+    depth_blocks = long_runs * blocks + (step - long_runs) * load_i64(params, SHORT_BLOCKS)
+    store_i64(state, FIRST_LINE, block // depth_blocks)
+    block, phase = block % depth_blocks, 0
+    if block >= long_runs * blocks:
+        block, phase, blocks = block - long_runs * blocks, long_runs, load_i64(params, SHORT_BLOCKS)
+    phase, first = phase + block // blocks, block % blocks * most
+    store_i64(state, FIRST_DEPTH, phase + first * step)
+    lines = (load_i64(params, OD) - phase + step - 1) // step
+    store_i64(state, TASK_LINE_COUNT, min(lines - first, most))
+
+
+@helper
+def line_at(params, state, index):
+    """Depth of a line of the task, and its number within this depth."""
+    first = load_i64(state, FIRST_LINE)
+    if load_i64(params, IS_SHARED) != 0:
+        return load_i64(state, FIRST_DEPTH) + index * load_i64(params, DD), first
+    lines = load_i64(params, PLANE_LINES)
+    return (first + index) // lines, (first + index) % lines
 
 
 @helper
@@ -98,10 +127,7 @@ def open_task(params, state, task, width, lanes, width_outputs):
     store_i64(state, SAMPLE, rest // groups)
     store_i64(state, FIRST_BLOCK, first_block)
     store_i64(state, LAST_BLOCK, min(first_block + task_blocks, blocks))
-    first_line = line_block * load_i64(params, TASK_LINES)
-    last_line = min(first_line + load_i64(params, TASK_LINES), load_i64(params, LINES))
-    store_i64(state, FIRST_LINE, first_line)
-    store_i64(state, LAST_LINE, last_line)
+    open_lines(params, state, line_block)
     step, most, parts = load_i64(params, COLUMN_STEP), load_i64(params, CHUNK), load_i64(params, RUN_CHUNKS)
     first = chunk * most
     last = first + most
@@ -112,7 +138,7 @@ def open_task(params, state, task, width, lanes, width_outputs):
     store_i64(state, FIRST_TILE, first)
     store_i64(state, LINE_TILES, tiles)
     store_i64(state, FIRST_COLUMN, first_output(first, step, width_outputs))
-    vectors = ((last_line - first_line) * tiles + lanes - 1) // lanes
+    vectors = (load_i64(state, TASK_LINE_COUNT) * tiles + lanes - 1) // lanes
     store_i64(state, VECTORS, vectors)
     store_i64(state, STRIPS, (vectors + width - 1) // width)
 
@@ -137,9 +163,11 @@ def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int, height_taps
     params[PIECES], params[PIECE], params[PIECE_PITCH] = pieces, piece, piece_pitch
     params[ROW_PITCH] = pieces * piece_pitch
     # Many cache lines are an odd number, so that neighbouring channels do not compete for the same part of L1.
-    pitch = -(-(strips * strip + lanes) * size // ALIGNMENT)
+    depths, more = int(params[KD]), (int(params[KD]) - 1) * chunk if params[IS_SHARED] else 0
+    pitch = -(-(strips * strip + more + 2 * lanes) * size // ALIGNMENT)
     params[PITCH] = (pitch if pitch <= 4 else pitch | 1) * ALIGNMENT
-    terms = min(int(params[STAGE_TERMS]), int(params[GROUP_IN] * params[KD]))
+    terms = int(params[PART]) * (1 if params[IS_SHARED] else depths)
+    tables = int(params[TASK_LINES]) + (depths - 1 if params[IS_SHARED] else 0)
     sums = frequencies * (int(params[TASK_BLOCKS]) * strips * rows * strip * size + ALIGNMENT)
     params[ERRORS] = sums if is_exact else 0
     parts = (
@@ -147,7 +175,7 @@ def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int, height_taps
         (PANEL, frequencies * (terms * int(params[PITCH]) + ALIGNMENT)),
         (SUMS, 2 * sums if is_exact else sums),
         (ROWS, height_samples * int(params[ROW_PITCH])),
-        (ROW_TABLES, int(params[TASK_LINES]) * height_samples * 8),
+        (ROW_TABLES, tables * height_samples * 8),
         (COPY_TABLE, height_samples * 8),
         (LINES_AT, height_samples * int(params[ROW_PITCH])),
         (ZEROS, int(params[ROW_PITCH])),

@@ -101,26 +101,34 @@ def _weights_forward(doubles: Vectors, taps: int, w: list) -> list:
 
 
 @intrinsic(prefer_literal=True)
-def transform_rows(typingctx, kind, lanes, taps, target, pitch, rows, zeros, shift, count):
+def transform_rows(typingctx, kind, lanes, taps, target, pitch, rows, zeros, shift, count, following, ahead):
     """Along the height: `count` neighbouring samples of each row to as many of each frequency, `pitch` bytes apart.
 
     `rows` lists the addresses of as many rows as a tile has samples; they are read `shift` bytes further on. Where the
     address is 0, those at `zeros` are. One tap copies a row. Nothing is read beyond `count` samples; a last vector is
-    stored whole, zeros behind them.
+    stored whole, zeros behind them. Meanwhile those of the rows listed at `following` are fetched, which are read next,
+    `ahead` bytes further on: neighbouring lines are not neighbours in memory.
     """
     kind_name, lane_count, tap_count = literals(kind, lanes, taps)
 
     def codegen(context, builder, signature, args):
-        target, pitch, table, zeros, shift, count = args[3:]
+        target, pitch, table, zeros, shift, count, following, ahead = args[3:]
         vectors, integers = Vectors(builder, kind_name, lane_count), Vectors(builder, "i64", 1)
-        rows = []
-        for index in range(SAMPLES[tap_count]):
-            row = integers.load_scalar(integers.at(table, index))
-            is_padding = builder.icmp_signed("==", row, constant(0))
-            rows.append(builder.select(is_padding, zeros, builder.add(row, shift)))
+
+        def listed(table, shift):
+            rows = []
+            for index in range(SAMPLES[tap_count]):
+                row = integers.load_scalar(integers.at(table, index))
+                is_padding = builder.icmp_signed("==", row, constant(0))
+                rows.append(builder.select(is_padding, zeros, builder.add(row, shift)))
+            return rows
+
+        rows, next_rows = listed(table, shift), listed(following, ahead)
 
         def move(at, mask):
             places = [vectors.at(row, at) for row in rows]
+            for row in next_rows:
+                vectors.prefetch(vectors.at(row, at))
             samples = [vectors.load(p) if mask is None else vectors.load_masked(p, mask) for p in places]
             to = vectors.at(target, at)
             for value in _forward(vectors, tap_count, samples):
@@ -140,7 +148,8 @@ def transform_rows(typingctx, kind, lanes, taps, target, pitch, rows, zeros, shi
             move(done, vectors.first_lanes(left))
         return context.get_dummy_value()
 
-    return returns(types.void, (kind, lanes, taps, target, pitch, rows, zeros, shift, count)), codegen
+    arguments = (kind, lanes, taps, target, pitch, rows, zeros, shift, count, following, ahead)
+    return returns(types.void, arguments), codegen
 
 
 @intrinsic(prefer_literal=True)
@@ -197,16 +206,18 @@ def transform_columns(typingctx, kind, lanes, rows, taps, step, source, pitch, s
 
 
 @intrinsic(prefer_literal=True)
-def frequency_tile(typingctx, kind, lanes, rows, width, chain, weights, panel, pitch, terms, tile, errors, resume):
-    """``tile (+)= weights @ panel`` over `terms` channels of one frequency, in equal chains of at most `chain`.
+def frequency_tile(
+    typingctx, kind, lanes, rows, width, chain, weights, panel, taps, tap_step, terms, pitch, tile, errors, resume
+):
+    """``tile (+)= weights @ panel`` over `taps` times `terms` products, of a tap in equal chains of `chain` at most.
 
-    `weights` holds `rows` consecutive numbers per channel; lines of the panel are `pitch` bytes apart. `tile` is added
-    to if `resume`; what that rounds away is kept at `errors`, unless this is 0.
+    `weights` holds `rows` consecutive numbers per product; lines of the panel are `pitch` bytes apart, taps `tap_step`.
+    `tile` is added to if `resume`; what that rounds away is kept at `errors`, unless this is 0.
     """
     kind_name, lane_count, tile_rows, tile_width, most_terms = literals(kind, lanes, rows, width, chain)
 
     def codegen(context, builder, signature, args):
-        weights, panel, pitch, terms, tile, errors, resume = args[5:]
+        weights, panel, taps, tap_step, terms, pitch, tile, errors, resume = args[5:]
         vectors = Vectors(builder, kind_name, lane_count)
         rows_at_once = tile_rows if tile_rows * tile_width <= _MOST_TOTALS else tile_rows // 2
         zeros = [vectors.zero] * (rows_at_once * tile_width)
@@ -221,17 +232,22 @@ def frequency_tile(typingctx, kind, lanes, rows, width, chain, weights, panel, p
             sums = accumulate(vectors, sums, samples, places)
             return [vectors.at(at_weights, tile_rows), builder.add(at_panel, pitch), *sums]
 
-        def add_chain(index, carried):
-            at_weights, at_panel, left, *totals = carried
+        def add_chain(_, carried):
+            at_weights, at_panel, left, ahead, *totals = carried
             # The tile and its errors, which may have left L2 since the last block of terms.
-            first = builder.mul(index, constant(64 * lines_per_chain))
             for place in places:
                 for line in range(lines_per_chain):
-                    vectors.prefetch(builder.add(place, builder.add(first, constant(64 * line))))
+                    vectors.prefetch(builder.add(place, builder.add(ahead, constant(64 * line))))
+            ahead = builder.add(ahead, constant(64 * lines_per_chain))
             count = builder.select(builder.icmp_signed("<", left, most), left, most)
             at_weights, at_panel, *sums = counted_loop(builder, count, [at_weights, at_panel, *zeros], step)
             totals = [vectors.add(total, value) for total, value in zip(totals, sums, strict=True)]
-            return [at_weights, at_panel, builder.sub(left, most), *totals]
+            return [at_weights, at_panel, builder.sub(left, most), ahead, *totals]
+
+        def add_tap(_, carried):
+            at_weights, at_panel, *rest = carried
+            results = counted_loop(builder, chains, [at_weights, at_panel, terms, *rest], add_chain)
+            return [results[0], builder.add(at_panel, tap_step), *results[3:]]
 
         most = builder.sdiv(builder.add(terms, builder.sub(chains, constant(1))), chains)
         is_exact = builder.icmp_signed("!=", errors, constant(0))
@@ -241,8 +257,8 @@ def frequency_tile(typingctx, kind, lanes, rows, width, chain, weights, panel, p
             shift = row * tile_width * lane_count
             here, here_errors = vectors.at(tile, shift), vectors.at(errors, shift)
             places = [here, builder.select(is_exact, here_errors, here)]
-            start = [vectors.at(weights, row), panel, terms, *zeros]
-            totals = counted_loop(builder, chains, start, add_chain)[3:]
+            start = [vectors.at(weights, row), panel, constant(0), *zeros]
+            totals = counted_loop(builder, taps, start, add_tap)[3:]
             with builder.if_else(is_exact) as (exactly, plainly):
                 with exactly:
                     close_chain_exactly(vectors, here, here_errors, totals, resume)
@@ -250,7 +266,9 @@ def frequency_tile(typingctx, kind, lanes, rows, width, chain, weights, panel, p
                     close_chain(vectors, here, totals, resume)
         return context.get_dummy_value()
 
-    arguments = (kind, lanes, rows, width, chain, weights, panel, pitch, terms, tile, errors, resume)
+    arguments = (
+        kind, lanes, rows, width, chain, weights, panel, taps, tap_step, terms, pitch, tile, errors, resume
+    )  # fmt: skip
     return returns(types.void, arguments), codegen
 
 
