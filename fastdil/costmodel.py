@@ -28,11 +28,12 @@ _AMX = {
 #: benchmarks.calibrate --seed 5 --problems 200``, random float32 and float64 problems and the layers of
 #: `benchmarks.workloads` on one and two threads of two cores; `benchmarks.dispatch_quality` judges the choices.
 #: "prepare" and "weight": what preparing any weights takes, and each number of them.
-#: avx512: AMD EPYC (Zen 4), 2026-11-29, with 60 problems of seed 2 besides; `fft` is the mean of two such fits. Those
-#: of `winograd` are estimates, from what F(2,3) took there and what F(4,3) takes on the Zen 3: not calibrated.
-#: avx2: AMD EPYC (Zen 3), 2026-11-29, the layers in float64 too, with 130 problems that `winograd` takes besides. Its
-#: "task", "run", "fetch", "backward", "stream" and "spill" are set: they matter for how tasks are cut, or for few
-#: problems. `direct`'s "far" is known there only.
+#: avx512: AMD EPYC (Zen 4), 2026-11-29, with 60 problems of seed 2, the layers in float64 too, and 130 problems that
+#: `winograd` takes besides; those of `winograd` from a second run.
+#: avx2: AMD EPYC (Zen 3), 2026-11-29, the same problems without those of seed 2. `winograd` has become faster since, by
+#: other amounts of work: it merges sums and fetches samples sooner.
+#: `winograd`'s "task", "run", "backward", "stream" and "spill" are set, with AVX2 "fetch" too: they matter for how tasks
+#: are cut, or for few problems.
 NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {
     "avx512": {
         "reference": {"call": 6800.0, "output": 10.6, "product": 2.17, "prepare": 0.0, "weight": 0.0},
@@ -50,8 +51,8 @@ NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {
             "spill": 3.6, "stream": 0.0, "prepare": 44400.0, "weight": 2.55,
         },
         "winograd": {
-            "call": 5300.0, "task": 800.0, "line": 13.4, "run": 4.0, "fetch": 3.94, "forward": 2.89, "shuffle": 0.983,
-            "fma": 0.466, "backward": 1.0, "row": 16.9, "store": 2.99, "stream": 0.03, "spill": 0.08,
+            "call": 5000.0, "task": 800.0, "line": 14.6, "run": 4.0, "fetch": 3.84, "forward": 2.11, "shuffle": 0.645,
+            "fma": 0.373, "backward": 1.0, "row": 8.67, "store": 6.65, "stream": 0.03, "spill": 0.08,
             "prepare": 51100.0, "weight": 3.31,
         },
         "amx": _AMX,
