@@ -32,8 +32,8 @@ _AMX = {
 #: `winograd` takes besides; those of `winograd` from a second run.
 #: avx2: AMD EPYC (Zen 3), 2026-11-29, the same problems without those of seed 2. `winograd` has become faster since, by
 #: other amounts of work: it merges sums and fetches samples sooner.
-#: `winograd`'s "task", "run", "backward", "stream" and "spill" are set, with AVX2 "fetch" too: they matter for how tasks
-#: are cut, or for few problems.
+#: `winograd`'s "task", "run", "backward", "stream" and "spill" are set, with AVX2 "fetch" too: they matter for how
+#: tasks are cut, or for few problems.
 NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {
     "avx512": {
         "reference": {"call": 6800.0, "output": 10.6, "product": 2.17, "prepare": 0.0, "weight": 0.0},

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from typing import NamedTuple
-
 import numpy as np
 
 from fastdil import costmodel
 from fastdil.addresses import address_of
 from fastdil.algorithms.base import Call, Estimate, Weights
-from fastdil.algorithms.compiled import (
-    activation_address,
-    block_tail,
-    crop_bytes,
-    element_kind,
-    pack_weights,
-    real_strides,
-)
-from fastdil.algorithms.winograd_layout import LEAST_TERMS, MOST_TERMS, Layout, arranged, part_channels
+from fastdil.algorithms.compiled import activation_address, crop_bytes, pack_weights, real_strides
+from fastdil.algorithms.winograd_layout import LEAST_TERMS, MOST_TERMS, Layout, arranged
+from fastdil.cache import BoundedCache
 from fastdil.errors import UntameInputError
 from fastdil.hardware import Machine, machine
 from fastdil.kernels import winograd
@@ -27,19 +18,32 @@ from fastdil.kernels.driver import default_threads, execute, launcher
 from fastdil.kernels.geometry import ACTIVATE, STRIDES
 from fastdil.kernels.tiles import tile_shape
 from fastdil.kernels.winograd_guard import MOST_LOAD
-from fastdil.kernels.winograd_tiles import SAMPLES
+from fastdil.kernels.winograd_tiles import TAPS
 from fastdil.problem import Problem
 
+#: Transforms of one set of weights that are kept: sizes of the input differ in them.
+_MOST_SPECTRA = 2
 
-class _Spectra(NamedTuple):
-    """Transformed weights, and plain ones, with which the load of a tile is compared."""
 
-    packed: np.ndarray  #: ``[group][frequency][part][block][tap][channel][row]``
-    plain: np.ndarray  #: ``[group][block][tap][channel][row]``
+class _Spectra:
+    """Finite weights, packed, and transformed as the inputs seen so far need them."""
+
+    def __init__(self, plain: np.ndarray):
+        self.plain = plain  #: ``[group][block][tap][channel][row]``; a tile's load is compared with these
+        self._kept: BoundedCache = BoundedCache(_MOST_SPECTRA)
+
+    def at(self, layout: Layout) -> np.ndarray:
+        """``[group][frequency][part][block][tap][channel][row]``, for the forms and the axes of a layout."""
+        key = (layout.forms, layout.problem.kernel)
+        transformed = self._kept.get(key)
+        if transformed is None:
+            transformed = _transform(layout, self.plain)
+            self._kept.put(key, transformed)
+        return transformed
 
 
 class Winograd:
-    """F(7 - r, r) along height and width (`fastdil.kernels.winograd`); taps of the depth count as channels."""
+    """F(7 - r, r), or F(3, 3), along height and width (`fastdil.kernels.winograd`); taps of the depth are summed."""
 
     name = "winograd"
     needs_tame_input = True
@@ -50,16 +54,14 @@ class Winograd:
         if any(stride > 1 for stride in problem.stride):
             return "its tiles are neighbouring outputs of a phase, and a stride above 1 skips them"
         problem = arranged(problem)
-        if not all(taps in SAMPLES for taps in problem.kernel[1:]) or problem.kernel[1:] == (1, 1):
+        if not all(taps in TAPS.values() for taps in problem.kernel[1:]) or problem.kernel[1:] == (1, 1):
             taps = " x ".join(map(str, problem.kernel[1:]))
-            return f"it needs 2 to {max(SAMPLES)} taps along height and width, or along one of them; not {taps}"
+            return f"it needs 2 to {max(TAPS.values())} taps along height and width, or along one of them; not {taps}"
         least = LEAST_TERMS[1 not in problem.kernel[1:]]
         if problem.terms < least:
             return f"it would err too much with fewer than {least} products per output, not {problem.terms}"
         if problem.kernel[0] > MOST_TERMS:
-            return (
-                f"it takes at most {MOST_TERMS} taps along the axis that it does not transform, not {problem.kernel[0]}"
-            )
+            return f"it sums at most {MOST_TERMS} taps along the axis it does not transform, not {problem.kernel[0]}"
         for axis in (1, 2):
             outputs, dilation = problem.out_size[axis], problem.dilation[axis]
             if problem.kernel[axis] > 1 and outputs < 2 * dilation:
@@ -82,9 +84,8 @@ class Winograd:
 
     def prepare(self, problem: Problem, w: np.ndarray) -> Weights:
         rows, _ = tile_shape(machine().vector_bytes)
-        by_tap = pack_weights(problem, w, rows, taps_first=True)
-        problem = arranged(problem)
-        return by_tap._replace(data=_transform(problem, by_tap.data, rows) if by_tap.finite else None)
+        packed = pack_weights(problem, w, rows, taps_first=True)
+        return packed._replace(data=_Spectra(packed.data))
 
     def bind(self, problem: Problem, x_strides: tuple[int, ...], finite: bool, threads: int) -> Call:
         if arranged(problem) is not problem:
@@ -93,7 +94,7 @@ class Winograd:
         params = layout.params.copy()
         params[STRIDES] = real_strides(problem, x_strides)
         params[ACTIVATE] = activation_address(problem)
-        kernel = winograd.winograd_kernel(layout.kind, layout.vector_bytes, *problem.kernel[1:])
+        kernel = winograd.winograd_kernel(layout.kind, layout.vector_bytes, *layout.forms)
         launch = launcher(kernel.address, params, layout.tasks, layout.scratch_bytes, threads)
         skip = crop_bytes(problem, x_strides)
         shape, most = (problem.batch, problem.in_channels, *problem.size), MOST_LOAD[1 not in problem.kernel[1:]]
@@ -103,14 +104,16 @@ class Winograd:
             if not weights.finite:
                 raise UntameInputError("method='winograd': expected finite weights; a transform spreads Inf and NaN")
             report = np.empty((problem.batch, layout.tasks // problem.batch, tasks.REPORT_FIELDS))
-            places = np.array([address_of(part) for part in (*weights.data, report)], np.int64)
+            spectra: _Spectra = weights.data
+            parts = (spectra.at(layout), spectra.plain, report)
+            places = np.array([address_of(part) for part in parts], np.int64)
             at_bias = 0 if bias is None else address_of(bias)
             launch(address_of(x) + skip, address_of(places), at_bias, address_of(out))
             loads, seen = report[..., 0], report[..., 1]
             if floor < loads.min() and loads.max() <= ceiling and (loads <= most * seen).all():  # not if one is NaN
                 return
             samples = np.lib.stride_tricks.as_strided(x, shape, x_strides, writeable=False)
-            _refuse_untame(report, most, samples, weights.data.plain)
+            _refuse_untame(report, most, samples, spectra.plain)
 
         return call
 
@@ -144,14 +147,12 @@ def _load_limits(dtype: np.dtype) -> tuple[float, float]:
     return 1e8 * float(limits.tiny), float(limits.max)
 
 
-def _transform(problem: Problem, by_tap: np.ndarray, rows: int) -> _Spectra:
-    """Finite weights transformed; `by_tap` are the same ones packed in blocks of `rows` outputs, taps first."""
-    kind, groups, blocks = element_kind(problem), problem.groups, block_tail(problem, rows)
-    frequencies = math.prod(SAMPLES[taps] for taps in problem.kernel[1:])
-    packed = np.empty(groups * frequencies * blocks * problem.kernel[0] * problem.group_in * rows, by_tap.dtype)
-    params = np.array([groups, blocks, problem.kernel[0], problem.group_in, part_channels(problem)], np.int64)
-    kernel = winograd.weight_kernel(kind, machine().vector_bytes, *problem.kernel[1:])
+def _transform(layout: Layout, plain: np.ndarray) -> np.ndarray:
+    """Packed weights transformed for a layout."""
+    problem, groups, blocks = layout.problem, layout.problem.groups, layout.group_blocks
+    packed = np.empty(groups * layout.frequencies * blocks * layout.terms * layout.rows, plain.dtype)
+    params = np.array([groups, blocks, problem.kernel[0], problem.group_in, layout.part], np.int64)
+    kernel = winograd.weight_kernel(layout.kind, layout.vector_bytes, *layout.forms)
     threads = default_threads() if packed.nbytes > machine().l2 else 1
-    pointers = 0, address_of(by_tap), 0, address_of(packed)
-    execute(kernel.address, params, pointers, groups * blocks, 0, threads)
-    return _Spectra(packed, by_tap)
+    execute(kernel.address, params, (0, address_of(plain), 0, address_of(packed)), groups * blocks, 0, threads)
+    return packed

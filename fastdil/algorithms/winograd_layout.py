@@ -12,7 +12,7 @@ from fastdil.hardware import machine
 from fastdil.kernels import winograd_tasks as tasks
 from fastdil.kernels.geometry import fill, lanes_of
 from fastdil.kernels.tiles import tile_shape
-from fastdil.kernels.winograd_tiles import OUTPUTS, SAMPLES
+from fastdil.kernels.winograd_tiles import OUTPUTS, SAMPLES, SHORT, TAPS
 from fastdil.problem import Problem
 from fastdil.workspace import limit_bytes
 
@@ -50,7 +50,7 @@ def arranged(problem: Problem) -> Problem:
     depths, heights, widths = problem.kernel
     is_image = depths == 1 and problem.size[0] == 1 and problem.out_size[0] == 1
     suits_planes = problem.terms >= LEAST_TERMS[True] and all(
-        2 < problem.kernel[axis] <= max(SAMPLES) and problem.out_size[axis] >= 2 * problem.dilation[axis]
+        2 < problem.kernel[axis] <= max(TAPS.values()) and problem.out_size[axis] >= 2 * problem.dilation[axis]
         for axis in (1, 2)
     )
     if not is_image or suits_planes or 1 in (heights, widths):
@@ -78,20 +78,21 @@ class Layout:
         self.rows, self.width = tile_shape(self.vector_bytes)
         self.lanes = lanes_of(self.kind, self.vector_bytes)
         depth, height, width = problem.out_size
-        self.row_step, self.plane_lines = _groups(problem.kernel[1], problem.dilation[1], height)
-        self.column_step, self.tiles = _groups(problem.kernel[2], problem.dilation[2], width)
+        self.forms = axis_forms(problem)
+        self.row_step, self.plane_lines = _groups(self.forms[0], problem.dilation[1], height)
+        self.column_step, self.tiles = _groups(self.forms[1], problem.dilation[2], width)
         self.lines = depth * self.plane_lines
         self.group_blocks = block_tail(problem, self.rows)
         self.terms = problem.group_in * problem.kernel[0]
         self.is_exact = self.terms > tasks.PLAIN_TERMS
-        self.part = part_channels(problem)
+        self.part = _part_channels(problem)
         self.is_by_tap = problem.kernel[0] > 1 and self.part >= _LEAST_BY_TAP
-        self.frequencies = math.prod(SAMPLES[taps] for taps in problem.kernel[1:])
+        self.frequencies = math.prod(SAMPLES[form] for form in self.forms)
         self._cut(threads)
         self.params = fill(problem, tasks.FIELDS)
         for name in _FIELDS:
             self.params[getattr(tasks, name.upper())] = getattr(self, name)
-        self.scratch_bytes = tasks.scratch_layout(self.params, self.kind, self.vector_bytes, *problem.kernel[1:])
+        self.scratch_bytes = tasks.scratch_layout(self.params, self.kind, self.vector_bytes, *self.forms)
 
     def _cut(self, threads: int) -> None:
         """Choose tiles and outputs per task: those of which all threads are predicted to have finished first.
@@ -186,7 +187,7 @@ class Layout:
         if problem.padding_mode == "zeros":
             return 0
         vectors = -(-problem.out_size[2] // (self.chunks * self.lanes))
-        return SAMPLES[problem.kernel[1]] * (vectors + (window.lo + window.hi) / self.chunks)
+        return SAMPLES[self.forms[0]] * (vectors + (window.lo + window.hi) / self.chunks)
 
     def features(self, threads: int) -> dict[str, float]:
         """Amounts of work per thread."""
@@ -210,23 +211,36 @@ class Layout:
             "shuffle": forward if is_apart and self.column_step < self.lanes else 0,
             "fma": self._vectors() * planes * frequencies * terms * rows,
             "backward": vectors * frequencies * rows,
-            "row": lines * OUTPUTS[problem.kernel[1]] * problem.group_out,
+            "row": lines * OUTPUTS[self.forms[0]] * problem.group_out,
             "store": problem.out_pixels / self.lanes * problem.group_out * planes,
             "stream": self.tasks / threads * frequencies * terms * self.task_blocks * self.rows * size,
             "spill": self.tasks / threads * max(self._kept_bytes() - 4 * machine().l2, 0),
         }
 
 
-def part_channels(problem: Problem) -> int:
+def _part_channels(problem: Problem) -> int:
     """Channels that are transformed and multiplied at a time, with all taps of the depth."""
     return _share(problem.group_in, max(MOST_TERMS // problem.kernel[0], 1))
 
 
-def _groups(taps: int, dilation: int, outputs: int) -> tuple[int, int]:
+def axis_forms(problem: Problem) -> tuple[int, int]:
+    """Forms of the height and the width: of those for as many taps, the ones with the fewest multiplications."""
+
+    def products(form: int, axis: int) -> int:
+        return SAMPLES[form] * _groups(form, problem.dilation[axis], problem.out_size[axis])[1]
+
+    height, width = (
+        min((taps, SHORT), key=lambda form: products(form, axis)) if taps == TAPS[SHORT] else taps
+        for axis, taps in ((1, problem.kernel[1]), (2, problem.kernel[2]))
+    )
+    return height, width
+
+
+def _groups(form: int, dilation: int, outputs: int) -> tuple[int, int]:
     """Outputs per run, and tiles, of an axis: groups of outputs that are `dilation` apart."""
-    if OUTPUTS[taps] == 1:
+    if OUTPUTS[form] == 1:
         return outputs, outputs
-    period = OUTPUTS[taps] * dilation
+    period = OUTPUTS[form] * dilation
     whole = (outputs - 1) // period
     return dilation, whole * dilation + min(dilation, outputs - whole * period)
 

@@ -1,8 +1,9 @@
 """Minimal filtering on the dilation phases: the compiled part of `winograd`.
 
 With three taps and dilation d, outputs i, i + d, i + 2 d and i + 3 d read the samples i, i + d up to i + 5 d: a tile of
-Winograd's F(4,3), whatever d is; two taps make F(5,2), four F(3,4), five F(2,5). A *line* is a group of as many output
-rows that are d apart (one row if the height has one tap); its tiles start at all columns of every fourth run of d.
+Winograd's F(4,3), whatever d is; two taps make F(5,2), four F(3,4), five F(2,5), three taps
+on few outputs F(3,3). A *line* is a group of as many output rows that are d apart (one row if the height has one tap);
+its tiles start at all columns of every fourth run of d.
 
 One task takes several lines (or a chunk of one) of one sample, one group and one chunk of output channels. It walks
 over input channels, with all taps of the depth, in parts: transform their samples to all frequencies, in scratch
@@ -67,6 +68,7 @@ from fastdil.kernels.winograd_tiles import (
     LINE_CHAIN_TERMS,
     OUTPUTS,
     SAMPLES,
+    TAPS,
     combine_frequencies,
     frequency_tile,
     join_runs,
@@ -138,7 +140,7 @@ def store_row(kind, lanes, size, params, target, source, count, shift):
 
 @helper
 def store_line(
-    kind, lanes, size, width_taps, width_outputs, params, state, scratch, source, output_step, target, shift
+    kind, lanes, size, width_form, width_outputs, params, state, scratch, source, output_step, target, shift
 ):  # fmt: skip
     """One output row of one channel: put the runs of its tiles' outputs in order; `target` is the row's start."""
     step, tiles, column = load_i64(params, COLUMN_STEP), load_i64(state, LINE_TILES), load_i64(state, FIRST_COLUMN)
@@ -154,15 +156,15 @@ def store_line(
         return
     joined = scratch + load_i64(params, JOINED)
     if lanes > 1 and step == 1:
-        join_runs(kind, lanes, width_taps, 1, joined, source, output_step, tiles)
+        join_runs(kind, lanes, width_form, 1, joined, source, output_step, tiles)
     elif lanes >= 2 and step == 2:
-        join_runs(kind, lanes, width_taps, 2, joined, source, output_step, tiles)
+        join_runs(kind, lanes, width_form, 2, joined, source, output_step, tiles)
     elif lanes >= 4 and step == 4:
-        join_runs(kind, lanes, width_taps, 4, joined, source, output_step, tiles)
+        join_runs(kind, lanes, width_form, 4, joined, source, output_step, tiles)
     elif lanes >= 8 and step == 8:
-        join_runs(kind, lanes, width_taps, 8, joined, source, output_step, tiles)
+        join_runs(kind, lanes, width_form, 8, joined, source, output_step, tiles)
     elif lanes >= 16 and step == 16:
-        join_runs(kind, lanes, width_taps, 16, joined, source, output_step, tiles)
+        join_runs(kind, lanes, width_form, 16, joined, source, output_step, tiles)
     else:
         for done in range(0, tiles, step):
             count = min(step, tiles - done)
@@ -175,7 +177,7 @@ def store_line(
 
 @helper
 def combine_channel(
-    kind, lanes, rows, width, size, height_taps, width_taps, params, state, scratch, index, frequency_step
+    kind, lanes, rows, width, size, height_form, width_form, params, state, scratch, index, frequency_step
 ):  # fmt: skip
     """Transform the sums of one output channel back, all tiles of the task; returns their largest load."""
     strip_bytes, tile_bytes = width * lanes * size, rows * width * lanes * size
@@ -185,7 +187,7 @@ def combine_channel(
     for strip in range(strips):
         used = min(width, load_i64(state, VECTORS) - strip * width)
         combine_frequencies(
-            kind, lanes, height_taps, width_taps, sums + strip * tile_bytes + index % rows * used * lanes * size,
+            kind, lanes, height_form, width_form, sums + strip * tile_bytes + index % rows * used * lanes * size,
             frequency_step, outputs + strip * strip_bytes, strips * strip_bytes, loads + strip * strip_bytes, used,
         )  # fmt: skip
     return largest_of(kind, lanes, loads, load_i64(state, TASK_LINE_COUNT) * load_i64(state, LINE_TILES))
@@ -193,7 +195,7 @@ def combine_channel(
 
 @helper
 def finish_task(
-    kind, lanes, rows, width, size, height_taps, width_taps, height_outputs, width_outputs, params, state, scratch,
+    kind, lanes, rows, width, size, height_form, width_form, height_outputs, width_outputs, params, state, scratch,
     bias, out, frequency_step,
 ):  # fmt: skip
     """Transform the sums of all frequencies back and store the outputs; returns the channel of the largest load."""
@@ -205,7 +207,7 @@ def finish_task(
     loudest, most = first, -1.0
     for index in range(first, min(load_i64(state, LAST_BLOCK) * rows, group_out)):
         load = combine_channel(
-            kind, lanes, rows, width, size, height_taps, width_taps, params, state, scratch, index, frequency_step
+            kind, lanes, rows, width, size, height_form, width_form, params, state, scratch, index, frequency_step
         )
         if not load <= most:  # NaN stays
             loudest, most = index, load
@@ -220,7 +222,7 @@ def finish_task(
                 if row + which * row_step < out_height:
                     target = plane + (depth * out_height + row + which * row_step) * out_width * size
                     store_line(
-                        kind, lanes, size, width_taps, width_outputs, params, state, scratch,
+                        kind, lanes, size, width_form, width_outputs, params, state, scratch,
                         at + which * width_outputs * output_step, output_step, target, shift,
                     )  # fmt: skip
     return loudest
@@ -228,12 +230,12 @@ def finish_task(
 
 @helper
 def report_load(
-    kind, lanes, rows, width, size, height_taps, width_taps, height_outputs, width_outputs, params, state, scratch, x,
+    kind, lanes, rows, width, size, height_form, width_form, height_outputs, width_outputs, params, state, scratch, x,
     weights, channel, frequency_step, most_load, report,
 ):  # fmt: skip
     """Write the largest load of the task, which is in `channel`, and what the outputs of its tile see."""
     load = combine_channel(
-        kind, lanes, rows, width, size, height_taps, width_taps, params, state, scratch, channel, frequency_step
+        kind, lanes, rows, width, size, height_form, width_form, params, state, scratch, channel, frequency_step
     )
     tile, loads = 0, scratch + load_i64(params, LOADS)
     while load_element(kind, loads + tile * size) < load:
@@ -249,13 +251,13 @@ def report_load(
 
 
 def _make_winograd_kernel(
-    kind: str, size: int, lanes: int, rows: int, width: int, height_taps: int, width_taps: int, name: str
+    kind: str, size: int, lanes: int, rows: int, width: int, height_form: int, width_form: int, name: str
 ) -> Any:
     stamp = jit.source_stamp()
-    height_samples, width_samples = SAMPLES[height_taps], SAMPLES[width_taps]
-    height_outputs, width_outputs = OUTPUTS[height_taps], OUTPUTS[width_taps]
+    height_samples, width_samples = SAMPLES[height_form], SAMPLES[width_form]
+    height_outputs, width_outputs = OUTPUTS[height_form], OUTPUTS[width_form]
     frequencies = height_samples * width_samples
-    is_plane = 1 not in (height_taps, width_taps)
+    is_plane = 1 not in (height_form, width_form)
     chain, most_load = CHAIN_TERMS if is_plane else LINE_CHAIN_TERMS, MOST_LOAD[is_plane]
 
     def winograd(params, x, w, bias, out, scratch, task):
@@ -284,7 +286,7 @@ def _make_winograd_kernel(
         for channel in range(0, channels, part):
             count = min(part, channels - channel)
             transform_part(
-                kind, lanes, size, height_taps, width_taps, height_samples, height_outputs, width_outputs, params,
+                kind, lanes, size, height_form, width_form, height_samples, height_outputs, width_outputs, params,
                 state, scratch, x, channel, count, panel_step,
             )  # fmt: skip
             multiply_part(
@@ -295,11 +297,11 @@ def _make_winograd_kernel(
         if errors > 0:
             settle_tile(kind, lanes, sums, sums + errors, frequencies * sums_step // (lanes * size))
         loudest = finish_task(
-            kind, lanes, rows, width, size, height_taps, width_taps, height_outputs, width_outputs, params, state,
+            kind, lanes, rows, width, size, height_form, width_form, height_outputs, width_outputs, params, state,
             scratch, bias, out, sums_step,
         )  # fmt: skip
         report_load(
-            kind, lanes, rows, width, size, height_taps, width_taps, height_outputs, width_outputs, params, state,
+            kind, lanes, rows, width, size, height_form, width_form, height_outputs, width_outputs, params, state,
             scratch, x, load_i64(w, W_PLAIN), loudest, sums_step, most_load,
             load_i64(w, W_REPORT) + task * REPORT_FIELDS * 8,
         )  # fmt: skip
@@ -308,21 +310,21 @@ def _make_winograd_kernel(
 
 
 @cache
-def winograd_kernel(kind: str, vector_bytes: int, height_taps: int, width_taps: int) -> Any:
-    """The compiled kernel for one element kind, vector width and the taps along height and width."""
+def winograd_kernel(kind: str, vector_bytes: int, height_form: int, width_form: int) -> Any:
+    """The compiled kernel for one element kind, vector width and the forms of height and width (`winograd_tiles`)."""
     rows, width = tile_shape(vector_bytes)
     lanes = lanes_of(kind, vector_bytes)
-    name = f"winograd_{height_taps}x{width_taps}_{kind}_{8 * vector_bytes}bit"
-    return _make_winograd_kernel(kind, int(kind[1:]) // 8, lanes, rows, width, height_taps, width_taps, name)
+    name = f"winograd_{height_form}x{width_form}_{kind}_{8 * vector_bytes}bit"
+    return _make_winograd_kernel(kind, int(kind[1:]) // 8, lanes, rows, width, height_form, width_form, name)
 
 
 # Parameters of the weight transform: groups, blocks per group, taps of the depth, channels, those of a part.
 (V_GROUPS, V_BLOCKS, V_DEPTHS, V_CHANNELS, V_PART) = range(5)
 
 
-def _make_weight_kernel(kind: str, size: int, lanes: int, height_taps: int, width_taps: int, name: str) -> Any:
+def _make_weight_kernel(kind: str, size: int, lanes: int, height_form: int, width_form: int, name: str) -> Any:
     stamp = jit.source_stamp()
-    taps, frequencies = height_taps * width_taps, SAMPLES[height_taps] * SAMPLES[width_taps]
+    taps, frequencies = TAPS[height_form] * TAPS[width_form], SAMPLES[height_form] * SAMPLES[width_form]
 
     def transform_packed(params, x, w, bias, out, scratch, task):
         """Task = one block of outputs of one group; `w` is ``[group][block][tap][channel][row]``.
@@ -340,7 +342,7 @@ def _make_weight_kernel(kind: str, size: int, lanes: int, height_taps: int, widt
             for depth in range(depths):
                 source = w + ((task * depths + depth) * taps * channels + first) * row_bytes
                 transform_weights(
-                    kind, lanes, height_taps, width_taps, source, channels * row_bytes, at,
+                    kind, lanes, height_form, width_form, source, channels * row_bytes, at,
                     blocks * terms * row_bytes, count * lanes,
                 )  # fmt: skip
                 at += count * row_bytes
@@ -349,8 +351,8 @@ def _make_weight_kernel(kind: str, size: int, lanes: int, height_taps: int, widt
 
 
 @cache
-def weight_kernel(kind: str, vector_bytes: int, height_taps: int, width_taps: int) -> Any:
+def weight_kernel(kind: str, vector_bytes: int, height_form: int, width_form: int) -> Any:
     """The kernel that transforms packed weights; its vectors are as long as a register tile has rows."""
     rows, _ = tile_shape(vector_bytes)
-    name = f"winograd_weights_{height_taps}x{width_taps}_{kind}_{8 * vector_bytes}bit"
-    return _make_weight_kernel(kind, int(kind[1:]) // 8, rows, height_taps, width_taps, name)
+    name = f"winograd_weights_{height_form}x{width_form}_{kind}_{8 * vector_bytes}bit"
+    return _make_weight_kernel(kind, int(kind[1:]) // 8, rows, height_form, width_form, name)

@@ -114,7 +114,7 @@ def find_rows(params, size, height_samples, table, plane, first_row):
 
 @helper
 def fetch_piece(
-    kind, lanes, size, height_taps, height_samples, params, state, scratch, table, piece, move, following, next_move
+    kind, lanes, size, height_form, height_samples, params, state, scratch, table, piece, move, following, next_move
 ):  # fmt: skip
     """Samples of all rows of a line, transformed along the height; `move` is the bytes from the first channel on.
 
@@ -129,7 +129,7 @@ def fetch_piece(
         inside = min(max(-at, 0), count)
         end = max(min(load_i64(params, NW) - at, count), inside)
         transform_rows(
-            kind, lanes, height_taps, place + inside * size, row_pitch, table, zeros, move + (at + inside) * size,
+            kind, lanes, height_form, place + inside * size, row_pitch, table, zeros, move + (at + inside) * size,
             end - inside, following, next_move + (at + inside) * size,
         )  # fmt: skip
         return
@@ -142,44 +142,44 @@ def fetch_piece(
         else:
             copy_samples(kind, lanes, size, params, line, row + move, columns, count, at)
         store_i64(copies, index, line)
-    transform_rows(kind, lanes, height_taps, place, row_pitch, copies, zeros, 0, count, copies, 0)
+    transform_rows(kind, lanes, height_form, place, row_pitch, copies, zeros, 0, count, copies, 0)
 
 
 @helper
 def transform_columns_of(
-    kind, lanes, size, width_taps, height_samples, width_outputs, params, state, rows, piece_pitch, target,
+    kind, lanes, size, width_form, height_samples, width_outputs, params, state, rows, piece_pitch, target,
     frequency_step,
 ):  # fmt: skip
     """All frequencies of one line's tiles, whose samples are transformed along the height and start at `rows`."""
     row_pitch, pieces = load_i64(params, ROW_PITCH), load_i64(params, PIECES)
     column_step, tiles = load_i64(params, COLUMN_STEP), load_i64(state, LINE_TILES)
-    if pieces > 1 or width_taps == 1:
+    if pieces > 1 or width_form == 1:
         transform_columns(
-            kind, lanes, height_samples, width_taps, 0, rows, row_pitch, piece_pitch, target, frequency_step, tiles
+            kind, lanes, height_samples, width_form, 0, rows, row_pitch, piece_pitch, target, frequency_step, tiles
         )
     elif lanes > 1 and column_step == 1:
-        transform_columns(kind, lanes, height_samples, width_taps, 1, rows, row_pitch, 0, target, frequency_step, tiles)
+        transform_columns(kind, lanes, height_samples, width_form, 1, rows, row_pitch, 0, target, frequency_step, tiles)
     elif lanes >= 2 and column_step == 2:
-        transform_columns(kind, lanes, height_samples, width_taps, 2, rows, row_pitch, 0, target, frequency_step, tiles)
+        transform_columns(kind, lanes, height_samples, width_form, 2, rows, row_pitch, 0, target, frequency_step, tiles)
     elif lanes >= 4 and column_step == 4:
-        transform_columns(kind, lanes, height_samples, width_taps, 4, rows, row_pitch, 0, target, frequency_step, tiles)
+        transform_columns(kind, lanes, height_samples, width_form, 4, rows, row_pitch, 0, target, frequency_step, tiles)
     elif lanes >= 8 and column_step == 8:
-        transform_columns(kind, lanes, height_samples, width_taps, 8, rows, row_pitch, 0, target, frequency_step, tiles)
+        transform_columns(kind, lanes, height_samples, width_form, 8, rows, row_pitch, 0, target, frequency_step, tiles)
     elif lanes >= 16 and column_step == 16:
         transform_columns(
-            kind, lanes, height_samples, width_taps, 16, rows, row_pitch, 0, target, frequency_step, tiles
+            kind, lanes, height_samples, width_form, 16, rows, row_pitch, 0, target, frequency_step, tiles
         )
     else:
         for done in range(0, tiles, column_step):
             transform_columns(
-                kind, lanes, height_samples, width_taps, 0, rows + width_outputs * done * size, row_pitch,
+                kind, lanes, height_samples, width_form, 0, rows + width_outputs * done * size, row_pitch,
                 column_step * size, target + done * size, frequency_step, min(column_step, tiles - done),
             )  # fmt: skip
 
 
 @helper
 def transform_line(
-    kind, lanes, size, height_taps, width_taps, height_samples, width_outputs, params, state, scratch, table, move,
+    kind, lanes, size, height_form, width_form, height_samples, width_outputs, params, state, scratch, table, move,
     following, next_move, target, frequency_step,
 ):  # fmt: skip
     """All frequencies of one line's tiles in one channel, `move` bytes behind the one whose rows `table` lists."""
@@ -194,18 +194,18 @@ def transform_line(
     else:
         for piece in range(pieces):
             fetch_piece(
-                kind, lanes, size, height_taps, height_samples, params, state, scratch, table, piece, move, following,
+                kind, lanes, size, height_form, height_samples, params, state, scratch, table, piece, move, following,
                 next_move,
             )  # fmt: skip
     transform_columns_of(
-        kind, lanes, size, width_taps, height_samples, width_outputs, params, state, rows, piece_pitch, target,
+        kind, lanes, size, width_form, height_samples, width_outputs, params, state, rows, piece_pitch, target,
         frequency_step,
     )  # fmt: skip
 
 
 @helper
 def transform_part(
-    kind, lanes, size, height_taps, width_taps, height_samples, height_outputs, width_outputs, params, state, scratch,
+    kind, lanes, size, height_form, width_form, height_samples, height_outputs, width_outputs, params, state, scratch,
     x, first_channel, channels, frequency_step,
 ):  # fmt: skip
     """Fill the panel: some channels of all lines that the taps of the depth see.
@@ -235,7 +235,7 @@ def transform_part(
                 if line + 1 == lines:
                     following, next_move = tables, move + load_i64(params, XC) * size
                 transform_line(
-                    kind, lanes, size, height_taps, width_taps, height_samples, width_outputs, params, state, scratch,
+                    kind, lanes, size, height_form, width_form, height_samples, width_outputs, params, state, scratch,
                     tables + line * table_bytes, move, following, next_move, target + line * line_bytes,
                     frequency_step,
                 )  # fmt: skip

@@ -143,18 +143,18 @@ def open_task(params, state, task, width, lanes, width_outputs):
     store_i64(state, STRIPS, (vectors + width - 1) // width)
 
 
-def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int, height_taps: int, width_taps: int) -> int:
+def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int, height_form: int, width_form: int) -> int:
     """Write pitches and the byte offsets of the scratch memory's parts into `params`; returns its size per worker."""
     rows, width = tile_shape(vector_bytes)
     lanes, size = lanes_of(kind, vector_bytes), int(kind[1:]) // 8
     strip = width * lanes
     is_exact = int(params[GROUP_IN] * params[KD]) > PLAIN_TERMS
-    height_samples, width_samples = SAMPLES[height_taps], SAMPLES[width_taps]
-    frequencies, width_outputs = height_samples * width_samples, OUTPUTS[width_taps]
+    height_samples, width_samples = SAMPLES[height_form], SAMPLES[width_form]
+    frequencies, width_outputs = height_samples * width_samples, OUTPUTS[width_form]
     chunk, step = int(params[CHUNK]), int(params[COLUMN_STEP])
     tiles = int(params[TASK_LINES]) * chunk
     strips = -(-tiles // strip)
-    is_apart = width_taps == 1 or int(params[RUN_CHUNKS]) > 0
+    is_apart = width_form == 1 or int(params[RUN_CHUNKS]) > 0
     pieces = width_samples if is_apart else 1
     runs = -(-chunk // step)
     # Side by side, a row holds all samples of its tiles; some of its last vectors reach beyond.
@@ -180,7 +180,7 @@ def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int, height_taps
         (LINES_AT, height_samples * int(params[ROW_PITCH])),
         (ZEROS, int(params[ROW_PITCH])),
         (COLUMNS, pieces * piece * 8),
-        (OUTPUTS_AT, (OUTPUTS[height_taps] * width_outputs * strips * strip + lanes) * size),
+        (OUTPUTS_AT, (OUTPUTS[height_form] * width_outputs * strips * strip + lanes) * size),
         (LOADS, strips * strip * size),
         (JOINED, width_outputs * ((runs + 1) * min(step, chunk) + 2 * lanes) * size),
     )
