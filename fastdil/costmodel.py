@@ -51,8 +51,8 @@ NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {
             "spill": 3.6, "stream": 0.0, "prepare": 44400.0, "weight": 2.55,
         },
         "winograd": {
-            "call": 5000.0, "task": 800.0, "line": 14.6, "run": 4.0, "fetch": 3.84, "forward": 2.11, "shuffle": 0.645,
-            "fma": 0.373, "backward": 1.0, "row": 8.67, "store": 6.65, "stream": 0.03, "spill": 0.08,
+            "call": 5000.0, "task": 800.0, "line": 19.1, "run": 4.0, "fetch": 3.34, "forward": 2.6, "shuffle": 0.593,
+            "fma": 0.383, "backward": 1.0, "row": 13.1, "store": 3.95, "stream": 0.03, "spill": 0.08,
             "prepare": 51100.0, "weight": 3.31,
         },
         "amx": _AMX,

@@ -9,6 +9,7 @@ import fastdil
 
 NAMES = (
     "random", "rectified", "equal", "positive", "alternating", "pairs of signs", "uneven channels", "sparse", "one tap",
+    "loud pixel", "loud channel", "channels that cancel",
 )  # fmt: skip
 X_SHAPE, W_SHAPE, ARGS = (2, 72, 20, 37), (10, 72, 3, 3), {"dilation": 4, "padding": 4}
 
@@ -34,6 +35,17 @@ def hard(name: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         x = np.where(rng.random(X_SHAPE) < 0.02, x, 0)
     elif name == "one tap":
         w[..., :, [0, 2]] = 0
+    elif name == "loud pixel":  # the same in all channels, so that their errors add up
+        x, w = np.full(X_SHAPE, 0.5117), 1 + 1e-3 * w
+        x[:, :, 9, 17] = 5117
+    elif name == "loud channel":
+        x[:, 36] *= 500
+        w = 1 + 1e-3 * w
+    elif name == "channels that cancel":  # a loud pixel that the loud tap does not meet; no sum shows either
+        signs = (-1.0) ** np.arange(X_SHAPE[1])
+        x, w = np.full(X_SHAPE, 0.5321), np.broadcast_to(0.635 * signs[:, None, None], W_SHAPE).copy()
+        x[:, :, -1, 3] = 5321
+        w[..., 2, 2] *= 1e4
     return x, w
 
 
@@ -55,7 +67,7 @@ def test_hard_data_stays_within_the_bound_or_is_refused(name, dtype):
 def test_a_loud_sample_that_the_taps_hardly_weigh_is_refused():
     """A tile errs by its loudest sample, the bound counts what the taps make of it."""
     rng = np.random.default_rng(4)
-    x, w = rng.standard_normal(X_SHAPE).astype("f4"), rng.standard_normal(W_SHAPE).astype("f4")
+    x, w = rng.standard_normal((2, 72, 16, 37)).astype("f4"), rng.standard_normal(W_SHAPE).astype("f4")
     w[:, 5, 2] *= 1e-9
     x[0, 5, -1, 18] = 1e9  # without padding, the last row meets the last row of taps only
     with pytest.raises(ValueError, match="winograd"):
@@ -99,6 +111,10 @@ CUT = (
     ((3, 48, 6000), (20, 48, 2), {"dilation": 900, "padding": ((900, 0),)}),
     ((3, 288, 400), (290, 288, 3), {"dilation": 8, "padding": 8}),
     ((3, 128, 40, 40), (24, 64, 3, 3), {"dilation": 1, "padding": 1, "groups": 2}),
+    ((3, 72, 33, 65), (24, 72, 3, 3), {"dilation": 12, "padding": 12}),
+    ((3, 72, 23, 33), (24, 72, 3, 3), {"dilation": (4, 12), "padding": (4, 12)}),
+    ((3, 24, 13, 21, 40), (18, 24, 3, 3, 3), {"dilation": (3, 1, 2), "padding": (3, 1, 2)}),
+    ((3, 24, 7, 5, 300), (18, 24, 3, 1, 4), {"dilation": (2, 1, 5), "padding": "same", "padding_mode": "reflect"}),
 )
 
 
@@ -121,3 +137,19 @@ def test_threads_batches_and_layouts_do_not_change_a_bit(x_shape, w_shape, args,
     last = np.ascontiguousarray(np.moveaxis(x, 1, -1))  # channels last
     np.testing.assert_array_equal(run(np.moveaxis(last, -1, 1)), one)
     np.testing.assert_array_equal(run(np.ascontiguousarray(x[..., ::-1])[..., ::-1]), one)
+
+
+def test_a_plan_serves_sizes_that_are_computed_otherwise():
+    """Both axes in tiles of four or three outputs, or the height as a stack of lines: each wants its own weights."""
+    rng = np.random.default_rng(8)
+    w = rng.standard_normal((20, 72, 3, 3)).astype("f4")
+    layer = fastdil.plan(w, dilation=8, padding=8, method="winograd")
+    for size in ((64, 64), (10, 64), (20, 20), (64, 20), (64, 64)):
+        x = rng.standard_normal((1, 72, *size)).astype("f4")
+        args = {"dilation": 8, "padding": 8}
+        assert_within(layer(x), naive.conv(x, w, **args), naive.bound("float32", x, w, **args))
+
+
+def test_many_taps_along_the_height_are_refused():
+    with pytest.raises(ValueError, match="at most 128 taps"):
+        fastdil.conv2d(np.ones((1, 2, 200, 9), "f4"), np.ones((1, 2, 129, 3), "f4"), method="winograd")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from fastdil import costmodel
@@ -17,29 +19,48 @@ from fastdil.kernels import winograd_tasks as tasks
 from fastdil.kernels.driver import default_threads, execute, launcher
 from fastdil.kernels.geometry import ACTIVATE, STRIDES
 from fastdil.kernels.tiles import tile_shape
-from fastdil.kernels.winograd_guard import MOST_LOAD
+from fastdil.kernels.winograd_guard import MOST_COHERENCE, MOST_ERROR, MOST_LOAD, SURE_LOAD
 from fastdil.kernels.winograd_tiles import TAPS
 from fastdil.problem import Problem
 
 #: Transforms of one set of weights that are kept: sizes of the input differ in them.
 _MOST_SPECTRA = 2
+#: Channels whose weights tell which output is the loudest.
+_SEEN_CHANNELS = 32
 
 
 class _Spectra:
-    """Finite weights, packed, and transformed as the inputs seen so far need them."""
+    """Finite weights, packed, and transformed as the inputs seen so far need them; so are the probes of the guard."""
 
-    def __init__(self, plain: np.ndarray):
-        self.plain = plain  #: ``[group][block][tap][channel][row]``; a tile's load is compared with these
+    def __init__(self, problem: Problem, packed: np.ndarray, w: np.ndarray):
+        rows, _ = tile_shape(machine().vector_bytes)
+        self.plain = packed  #: ``[group][block][tap][channel][row]``; a tile's load is compared with these
+        probes = replace(problem, out_channels=problem.groups * tasks.PROBES)
+        self.plain_probes = pack_weights(probes, _probes(problem, w), rows, taps_first=True).data
         self._kept: BoundedCache = BoundedCache(_MOST_SPECTRA)
 
-    def at(self, layout: Layout) -> np.ndarray:
-        """``[group][frequency][part][block][tap][channel][row]``, for the forms and the axes of a layout."""
+    def at(self, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
+        """``[group][frequency][part][block][tap][channel][row]``, for the forms and the axes of a layout; probes."""
         key = (layout.forms, layout.problem.kernel)
         transformed = self._kept.get(key)
         if transformed is None:
-            transformed = _transform(layout, self.plain)
+            transformed = (
+                _transform(layout, self.plain, layout.group_blocks),
+                _transform(layout, self.plain_probes, 1),
+            )
             self._kept.put(key, transformed)
         return transformed
+
+
+def _probes(problem: Problem, w: np.ndarray) -> np.ndarray:
+    """For each group, weights of the loudest and of other outputs, with signs of their channels drawn at random."""
+    count, channels = tasks.PROBES, problem.group_in
+    w = w.reshape(problem.groups, problem.group_out, channels, -1)
+    some = w[:, :, :: -(-channels // _SEEN_CHANNELS)]  # to look at all would take as long as to pack them
+    order = np.argsort(np.abs(some).max(axis=(2, 3)), axis=1)
+    chosen = order[:, np.linspace(-1, -problem.group_out, count).round().astype(int)]
+    signs = np.random.default_rng(0).choice(np.array([-1, 1], w.dtype), (1, count, channels, 1))
+    return np.ascontiguousarray(w[np.arange(problem.groups)[:, None], chosen] * signs)
 
 
 class Winograd:
@@ -85,7 +106,7 @@ class Winograd:
     def prepare(self, problem: Problem, w: np.ndarray) -> Weights:
         rows, _ = tile_shape(machine().vector_bytes)
         packed = pack_weights(problem, w, rows, taps_first=True)
-        return packed._replace(data=_Spectra(packed.data))
+        return packed._replace(data=_Spectra(problem, packed.data, w) if packed.finite else None)
 
     def bind(self, problem: Problem, x_strides: tuple[int, ...], finite: bool, threads: int) -> Call:
         if arranged(problem) is not problem:
@@ -97,47 +118,67 @@ class Winograd:
         kernel = winograd.winograd_kernel(layout.kind, layout.vector_bytes, *layout.forms)
         launch = launcher(kernel.address, params, layout.tasks, layout.scratch_bytes, threads)
         skip = crop_bytes(problem, x_strides)
-        shape, most = (problem.batch, problem.in_channels, *problem.size), MOST_LOAD[1 not in problem.kernel[1:]]
-        floor, ceiling = _load_limits(problem.dtype)
+        shape, is_plane = (problem.batch, problem.in_channels, *problem.size), 1 not in problem.kernel[1:]
 
         def call(x: np.ndarray, weights: Weights, bias: np.ndarray | None, out: np.ndarray) -> None:
             if not weights.finite:
                 raise UntameInputError("method='winograd': expected finite weights; a transform spreads Inf and NaN")
-            report = np.empty((problem.batch, layout.tasks // problem.batch, tasks.REPORT_FIELDS))
+            report = np.zeros((problem.batch, layout.tasks // problem.batch, *tasks.REPORT_FIELDS))
             spectra: _Spectra = weights.data
-            parts = (spectra.at(layout), spectra.plain, report)
+            transformed, probes = spectra.at(layout)
+            parts = (transformed, spectra.plain, probes, spectra.plain_probes, report)
             places = np.array([address_of(part) for part in parts], np.int64)
             at_bias = 0 if bias is None else address_of(bias)
             launch(address_of(x) + skip, address_of(places), at_bias, address_of(out))
-            loads, seen = report[..., 0], report[..., 1]
-            if floor < loads.min() and loads.max() <= ceiling and (loads <= most * seen).all():  # not if one is NaN
-                return
-            samples = np.lib.stride_tricks.as_strided(x, shape, x_strides, writeable=False)
-            _refuse_untame(report, most, samples, spectra.plain)
+            if not _is_tame(report, is_plane, problem.dtype).all():
+                samples = np.lib.stride_tricks.as_strided(x, shape, x_strides, writeable=False)
+                _refuse_untame(report, is_plane, samples, spectra.plain)
 
         return call
 
 
-def _refuse_untame(report: np.ndarray, most: float, samples: np.ndarray, weights: np.ndarray) -> None:
-    """Raise `UntameInputError` for samples on which minimal filtering errs too much.
+def _loudest(report: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of each sample's tasks the outputs and the probes with the largest loads: ``(load, conv(|x|, |w|), error)``.
 
-    `report` has for each task of each sample of the batch its largest load, and ``conv(|x|, |w|)`` there; `most` is
-    what the one may be in units of the other. The largest of a sample is the same however tasks are cut.
+    They are the same however tasks are cut. NaN counts as largest.
     """
-    loads, seen = report[np.arange(len(report)), report[..., 0].argmax(axis=1)].T
+    outputs, probes = report[..., 0, :], report[..., 1, :]
+    samples = np.arange(len(report))
+    return outputs[samples, outputs[..., 0].argmax(axis=1)].T, probes[samples, probes[..., 0].argmax(axis=1)].T
+
+
+def _is_tame(report: np.ndarray, is_plane: bool, dtype: np.dtype) -> np.ndarray:
+    """For each sample of the batch, whether its errors are within the bound, nothing overflowed or was lost."""
+    (loads, seen, errors), (probe_loads, probe_seen, _) = _loudest(report)
+    floor, ceiling = _load_limits(dtype)
+    most, eps = MOST_LOAD[is_plane], float(np.finfo(dtype).eps)
+    # If all channels add up, so may their errors: those of a few outputs do not tell those of all.
+    is_mixed = loads <= MOST_COHERENCE * probe_loads
+    is_likely = is_mixed & (loads <= most * seen) & (errors <= MOST_ERROR[is_plane] * eps * seen)
+    is_small = (loads <= SURE_LOAD * seen) | is_likely
+    return is_small & (probe_loads <= most * probe_seen) & (floor < loads) & (loads <= ceiling)
+
+
+def _refuse_untame(report: np.ndarray, is_plane: bool, samples: np.ndarray, weights: np.ndarray) -> None:
+    """Raise `UntameInputError` unless samples that are not tame are zeros, of which nothing can be lost."""
+    outputs, probes = _loudest(report)
     floor, ceiling = _load_limits(samples.dtype)
-    if not (loads <= ceiling).all():
+    is_quiet = outputs[0] <= floor
+    if not (outputs[0] <= ceiling).all():
         raise UntameInputError(
             "method='winograd': expected finite input, small enough not to overflow: a transform spreads Inf and NaN"
         )
-    is_small = loads <= floor  # an input of zeros is no input that is too small
-    if is_small.any() and weights.any() and samples[is_small].any():
+    if is_quiet.any() and weights.any() and samples[is_quiet].any():
         raise UntameInputError("method='winograd': expected input and weights large enough not to underflow")
-    worst = np.argmax(loads - most * seen)
-    if loads[worst] > most * seen[worst]:
+    is_wild = ~_is_tame(report, is_plane, samples.dtype) & ~is_quiet
+    if is_wild.any():
+        sample = is_wild.argmax()
+        (load, seen, _), (probe_load, probe_seen, _) = outputs[:, sample], probes[:, sample]
+        if probe_load * seen > load * probe_seen:
+            load, seen = probe_load, probe_seen
         raise UntameInputError(
-            f"method='winograd': expected terms that cancel less: a tile adds up magnitudes of {loads[worst]:.3g}, "
-            f"where conv(|x|, |w|) is {seen[worst]:.3g}"
+            f"method='winograd': expected terms that cancel less: a tile adds up magnitudes of {load:.3g}, "
+            f"where conv(|x|, |w|) is {seen:.3g}"
         )
 
 
@@ -147,9 +188,9 @@ def _load_limits(dtype: np.dtype) -> tuple[float, float]:
     return 1e8 * float(limits.tiny), float(limits.max)
 
 
-def _transform(layout: Layout, plain: np.ndarray) -> np.ndarray:
-    """Packed weights transformed for a layout."""
-    problem, groups, blocks = layout.problem, layout.problem.groups, layout.group_blocks
+def _transform(layout: Layout, plain: np.ndarray, blocks: int) -> np.ndarray:
+    """Packed weights transformed for a layout; `blocks` of outputs for each group."""
+    problem, groups = layout.problem, layout.problem.groups
     packed = np.empty(groups * layout.frequencies * blocks * layout.terms * layout.rows, plain.dtype)
     params = np.array([groups, blocks, problem.kernel[0], problem.group_in, layout.part], np.int64)
     kernel = winograd.weight_kernel(layout.kind, layout.vector_bytes, *layout.forms)

@@ -170,7 +170,7 @@ class Layout:
 
     def _kept_bytes(self) -> int:
         """About what a task keeps in its scratch memory: samples and sums, and what rounding lost of these."""
-        sums = (2 if self.is_exact else 1) * self.task_blocks * self.rows
+        sums = (2 if self.is_exact else 1) * (self.task_blocks + 1) * self.rows
         return self._tile_bytes() * (self.part * self.problem.kernel[0] + sums)
 
     def _vectors(self) -> float:
@@ -209,7 +209,7 @@ class Layout:
             "fetch": transformed * self._fetched(),
             "forward": forward,
             "shuffle": forward if is_apart and self.column_step < self.lanes else 0,
-            "fma": self._vectors() * planes * frequencies * terms * rows,
+            "fma": self._vectors() * planes * frequencies * terms * (rows + tasks.PROBES),
             "backward": vectors * frequencies * rows,
             "row": lines * OUTPUTS[self.forms[0]] * problem.group_out,
             "store": problem.out_pixels / self.lanes * problem.group_out * planes,

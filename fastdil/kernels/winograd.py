@@ -25,7 +25,7 @@ from fastdil.kernels.geometry import ACTIVATE, GROUP_IN, GROUP_OUT, GROUPS, KD, 
 from fastdil.kernels.intrinsics import call_on_row, load_element, load_i64, store_element
 from fastdil.kernels.tiles import tile_shape
 from fastdil.kernels.totals import settle_tile
-from fastdil.kernels.winograd_guard import MOST_LOAD, largest_of, seen_by_tile
+from fastdil.kernels.winograd_guard import MOST_LOAD, largest_of, look_at_tile
 from fastdil.kernels.winograd_samples import clear, fill_columns, transform_part
 from fastdil.kernels.winograd_tasks import (
     COLUMN_STEP,
@@ -45,7 +45,7 @@ from fastdil.kernels.winograd_tasks import (
     PART,
     PIECES,
     PITCH,
-    REPORT_FIELDS,
+    PROBES,
     ROW_PITCH,
     ROW_STEP,
     ROWS,
@@ -56,6 +56,8 @@ from fastdil.kernels.winograd_tasks import (
     TASK_LINE_COUNT,
     VECTORS,
     W_PLAIN,
+    W_PLAIN_PROBES,
+    W_PROBES,
     W_REPORT,
     W_SPECTRA,
     ZEROS,
@@ -85,44 +87,54 @@ def spread(step):
 
 @helper
 def multiply_tile(
-    kind, lanes, rows, chain, used, weights, panel, taps, tap_step, terms, pitch, tile, errors, resume
+    kind, lanes, rows, chain, used, weights, panel, taps, tap_step, terms, pitch, tile, errors, resume, is_half
 ):  # fmt: skip
     """One tile; the last strip may use fewer vectors than the others."""
     if used == 3:
-        frequency_tile(kind, lanes, rows, 3, chain, weights, panel, taps, tap_step, terms, pitch, tile, errors, resume)
+        frequency_tile(
+            kind, lanes, rows, 3, chain, weights, panel, taps, tap_step, terms, pitch, tile, errors, resume, is_half
+        )
     elif used == 2:
-        frequency_tile(kind, lanes, rows, 2, chain, weights, panel, taps, tap_step, terms, pitch, tile, errors, resume)
+        frequency_tile(
+            kind, lanes, rows, 2, chain, weights, panel, taps, tap_step, terms, pitch, tile, errors, resume, is_half
+        )
     else:
-        frequency_tile(kind, lanes, rows, 1, chain, weights, panel, taps, tap_step, terms, pitch, tile, errors, resume)
+        frequency_tile(
+            kind, lanes, rows, 1, chain, weights, panel, taps, tap_step, terms, pitch, tile, errors, resume, is_half
+        )
 
 
 @helper
 def multiply_part(
-    kind, lanes, rows, width, size, frequencies, chain, params, state, scratch, weights, channels, resume,
+    kind, lanes, rows, width, size, frequencies, chain, params, state, scratch, weights, probes, channels, resume,
     frequency_step, sums_step,
 ):  # fmt: skip
     """Multiply the panel with the weights of the task's outputs, at all frequencies; `weights` is the first one's.
 
-    One frequency after the other, so that samples come from L1 or L2.
+    One frequency after the other, so that samples come from L1 or L2. The task that has the first outputs multiplies
+    with the probes too.
     """
     strip_bytes, tile_bytes, row_bytes = width * lanes * size, rows * width * lanes * size, rows * size
     group_blocks, depths, pitch = load_i64(params, GROUP_BLOCKS), load_i64(params, KD), load_i64(params, PITCH)
-    frequency_bytes, block_bytes = load_i64(params, GROUP_IN) * depths * group_blocks * row_bytes, depths * row_bytes
+    probe_bytes, block_bytes = load_i64(params, GROUP_IN) * depths * row_bytes, channels * depths * row_bytes
     taps, terms, tap_step = 1, channels * depths, 0
     if load_i64(params, IS_BY_TAP) != 0:
         is_shared = load_i64(params, IS_SHARED) != 0
         taps, terms, tap_step = depths, channels, load_i64(state, LINE_TILES) * size if is_shared else channels * pitch
     panel, first_sums = scratch + load_i64(params, PANEL), scratch + load_i64(params, SUMS)
     strips, errors = load_i64(state, STRIPS), load_i64(params, ERRORS)
+    first, last = load_i64(state, FIRST_BLOCK), load_i64(state, LAST_BLOCK)
     for frequency in range(frequencies):
         sums = first_sums
-        for block in range(load_i64(state, FIRST_BLOCK), load_i64(state, LAST_BLOCK)):
-            at = weights + frequency * frequency_bytes + block * channels * block_bytes
+        for block in range(first, last + (1 if first == 0 else 0)):
+            at, is_probe = weights + frequency * group_blocks * probe_bytes + block * block_bytes, 0
+            if block == last:
+                at, is_probe = probes + frequency * probe_bytes, 1
             for strip in range(strips):
                 used = min(width, load_i64(state, VECTORS) - strip * width)
                 multiply_tile(
                     kind, lanes, rows, chain, used, at, panel + strip * strip_bytes, taps, tap_step, terms, pitch,
-                    sums, sums + errors if errors > 0 else 0, resume,
+                    sums, sums + errors if errors > 0 else 0, resume, is_probe,
                 )  # fmt: skip
                 sums += tile_bytes
         panel += frequency_step
@@ -229,25 +241,47 @@ def finish_task(
 
 
 @helper
+def find_probe(kind, lanes, rows, width, size, height_form, width_form, params, state, scratch, frequency_step):
+    """The probe that has the largest load, counted like an output behind the last block."""
+    first = load_i64(state, LAST_BLOCK) * rows
+    loudest, most = first, -1.0
+    for index in range(first, first + PROBES):
+        load = combine_channel(
+            kind, lanes, rows, width, size, height_form, width_form, params, state, scratch, index, frequency_step
+        )
+        if not load <= most:
+            loudest, most = index, load
+    return loudest
+
+
+@helper
 def report_load(
     kind, lanes, rows, width, size, height_form, width_form, height_outputs, width_outputs, params, state, scratch, x,
-    weights, channel, frequency_step, most_load, report,
+    w, channel, frequency_step, most_load, report,
 ):  # fmt: skip
-    """Write the largest load of the task, which is in `channel`, and what the outputs of its tile see."""
+    """Write the largest load of the task, which is in `channel`, and what a look at its tile shows.
+
+    Channels behind the last block are probes: their signs are random, so their errors say nothing of other outputs.
+    """
     load = combine_channel(
         kind, lanes, rows, width, size, height_form, width_form, params, state, scratch, channel, frequency_step
     )
     tile, loads = 0, scratch + load_i64(params, LOADS)
     while load_element(kind, loads + tile * size) < load:
         tile += 1
-    seen = 0.0
+    weights, blocks, probes = load_i64(w, W_PLAIN), load_i64(params, GROUP_BLOCKS), load_i64(state, LAST_BLOCK) * rows
+    if channel >= probes:
+        weights, blocks = load_i64(w, W_PLAIN_PROBES), 1
+    seen, error = 0.0, 0.0
     if load > 0.0:
-        seen = seen_by_tile(
-            kind, size, rows, height_outputs, width_outputs, params, state, x, weights, channel, tile,
-            load / most_load,
+        strip_bytes, outputs = load_i64(state, STRIPS) * width * lanes * size, scratch + load_i64(params, OUTPUTS_AT)
+        seen, error = look_at_tile(
+            kind, size, rows, height_outputs, width_outputs, params, state, x, weights, blocks,
+            channel if channel < probes else channel - probes, tile, outputs, strip_bytes, load, most_load,
         )  # fmt: skip
     store_element("f64", report, load)
     store_element("f64", report + 8, seen)
+    store_element("f64", report + 16, error if channel < probes else 0.0)
 
 
 def _make_winograd_kernel(
@@ -272,7 +306,7 @@ def _make_winograd_kernel(
         is_shared = load_i64(params, IS_SHARED) != 0
         panel_lines = part if is_shared else part * depths
         panel_step = spread(panel_lines * pitch)
-        sums_step = spread(load_i64(params, TASK_BLOCKS) * load_i64(state, STRIPS) * rows * width * lanes * size)
+        sums_step = spread((load_i64(params, TASK_BLOCKS) + 1) * load_i64(state, STRIPS) * rows * width * lanes * size)
         # Lines of the panel end within a vector whose other lanes are multiplied too: with zeros, not with what was
         # there before. A tap of the depth may see a part of the next vector.
         tiles = (load_i64(state, TASK_LINE_COUNT) + (depths - 1 if is_shared else 0)) * load_i64(state, LINE_TILES)
@@ -283,6 +317,8 @@ def _make_winograd_kernel(
                 copy_vectors(kind, lanes, at, pitch, at, 0, panel_lines, 0)
         row_bytes = depths * group_blocks * rows * size  # of one channel
         weights = load_i64(w, W_SPECTRA) + load_i64(state, GROUP) * frequencies * channels * row_bytes
+        probe_bytes = depths * rows * size  # of one channel
+        probes = load_i64(w, W_PROBES) + load_i64(state, GROUP) * frequencies * channels * probe_bytes
         for channel in range(0, channels, part):
             count = min(part, channels - channel)
             transform_part(
@@ -291,7 +327,8 @@ def _make_winograd_kernel(
             )  # fmt: skip
             multiply_part(
                 kind, lanes, rows, width, size, frequencies, chain, params, state, scratch,
-                weights + channel * row_bytes, count, min(channel, 1), panel_step, sums_step,
+                weights + channel * row_bytes, probes + channel * probe_bytes, count, min(channel, 1), panel_step,
+                sums_step,
             )  # fmt: skip
         errors, sums = load_i64(params, ERRORS), scratch + load_i64(params, SUMS)
         if errors > 0:
@@ -300,11 +337,19 @@ def _make_winograd_kernel(
             kind, lanes, rows, width, size, height_form, width_form, height_outputs, width_outputs, params, state,
             scratch, bias, out, sums_step,
         )  # fmt: skip
+        report = load_i64(w, W_REPORT) + task * 6 * 8
         report_load(
             kind, lanes, rows, width, size, height_form, width_form, height_outputs, width_outputs, params, state,
-            scratch, x, load_i64(w, W_PLAIN), loudest, sums_step, most_load,
-            load_i64(w, W_REPORT) + task * REPORT_FIELDS * 8,
+            scratch, x, w, loudest, sums_step, most_load, report,
         )  # fmt: skip
+        if load_i64(state, FIRST_BLOCK) == 0:
+            probe = find_probe(
+                kind, lanes, rows, width, size, height_form, width_form, params, state, scratch, sums_step
+            )
+            report_load(
+                kind, lanes, rows, width, size, height_form, width_form, height_outputs, width_outputs, params, state,
+                scratch, x, w, probe, sums_step, most_load, report + 3 * 8,
+            )  # fmt: skip
 
     return jit.callback(winograd, name, KERNEL_ARGUMENTS)
 

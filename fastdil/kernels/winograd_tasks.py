@@ -53,10 +53,14 @@ PLAIN_TERMS = 256
 ) = range(GEOMETRY, GEOMETRY + 35)
 FIELDS = 35
 
-#: What the `w` argument points to: transformed weights, plain ones, the report.
-(W_SPECTRA, W_PLAIN, W_REPORT) = range(3)
-#: Per task: the largest load of a tile, and the largest ``sum |w| |x|`` of the same tile (`winograd_guard`).
-REPORT_FIELDS = 2
+#: What the `w` argument points to: transformed weights, plain ones, both of the probes, the report.
+(W_SPECTRA, W_PLAIN, W_PROBES, W_PLAIN_PROBES, W_REPORT) = range(5)
+#: Outputs of each group that are computed for the guard alone, with signs of the channels' weights drawn at random:
+#: where all outputs cancel over the channels, sums say nothing of the magnitudes that went into them.
+PROBES = 4
+#: Per task, of its outputs and of its probes: the largest load of a tile, and of the same tile ``sum |w| |x|`` and an
+#: error (`winograd_guard`); zeros where it has no probes.
+REPORT_FIELDS = (2, 3)
 
 #: What `open_task` works out, at the start of the worker's scratch memory.
 (
@@ -168,7 +172,7 @@ def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int, height_form
     params[PITCH] = (pitch if pitch <= 4 else pitch | 1) * ALIGNMENT
     terms = int(params[PART]) * (1 if params[IS_SHARED] else depths)
     tables = int(params[TASK_LINES]) + (depths - 1 if params[IS_SHARED] else 0)
-    sums = frequencies * (int(params[TASK_BLOCKS]) * strips * rows * strip * size + ALIGNMENT)
+    sums = frequencies * ((int(params[TASK_BLOCKS]) + 1) * strips * rows * strip * size + ALIGNMENT)
     params[ERRORS] = sums if is_exact else 0
     parts = (
         (None, STATE_FIELDS * 8),

@@ -214,17 +214,19 @@ def transform_columns(typingctx, kind, lanes, rows, form, step, source, pitch, s
 
 @intrinsic(prefer_literal=True)
 def frequency_tile(
-    typingctx, kind, lanes, rows, width, chain, weights, panel, taps, tap_step, terms, pitch, tile, errors, resume
-):
+    typingctx, kind, lanes, rows, width, chain, weights, panel, taps, tap_step, terms, pitch, tile, errors, resume,
+    is_half,
+):  # fmt: skip
     """``tile (+)= weights @ panel`` over `taps` times `terms` products, of a tap in equal chains of `chain` at most.
 
     `weights` holds `rows` consecutive numbers per product; lines of the panel are `pitch` bytes apart, taps `tap_step`.
     `tile` is added to if `resume`; what that rounds away is kept at `errors`, unless this is 0.
+    If `is_half`, four rows are enough.
     """
     kind_name, lane_count, tile_rows, tile_width, most_terms = literals(kind, lanes, rows, width, chain)
 
     def codegen(context, builder, signature, args):
-        weights, panel, taps, tap_step, terms, pitch, tile, errors, resume = args[5:]
+        weights, panel, taps, tap_step, terms, pitch, tile, errors, resume, is_half = args[5:]
         vectors = Vectors(builder, kind_name, lane_count)
         rows_at_once = tile_rows if tile_rows * tile_width <= _MOST_TOTALS else tile_rows // 2
         zeros = [vectors.zero] * (rows_at_once * tile_width)
@@ -235,8 +237,7 @@ def frequency_tile(
             samples = [vectors.load(vectors.at(at_panel, v * lane_count)) for v in range(tile_width)]
             for v in range(tile_width if fetches_next else 0):
                 vectors.prefetch(vectors.at(at_panel, (tile_width + v) * lane_count))
-            places = [vectors.at(at_weights, row) for row in range(rows_at_once)]
-            sums = accumulate(vectors, sums, samples, places)
+            sums = accumulate(vectors, sums, samples, [vectors.at(at_weights, row) for row in range(rows_at_once)])
             return [vectors.at(at_weights, tile_rows), builder.add(at_panel, pitch), *sums]
 
         def add_chain(_, carried):
@@ -259,11 +260,8 @@ def frequency_tile(
         most = builder.sdiv(builder.add(terms, builder.sub(chains, constant(1))), chains)
         is_exact = builder.icmp_signed("!=", errors, constant(0))
         lines_per_chain = -(-rows_at_once * tile_width * lane_count * vectors.size // (64 * _FETCHING_CHAINS))
-        for row in range(0, tile_rows, rows_at_once):
-            fetches_next = row > 0  # the strip of the next tile, while there is time between the products
-            shift = row * tile_width * lane_count
-            here, here_errors = vectors.at(tile, shift), vectors.at(errors, shift)
-            places = [here, builder.select(is_exact, here_errors, here)]
+
+        def add_rows():
             start = [vectors.at(weights, row), panel, constant(0), *zeros]
             totals = counted_loop(builder, taps, start, add_tap)[3:]
             with builder.if_else(is_exact) as (exactly, plainly):
@@ -271,10 +269,20 @@ def frequency_tile(
                     close_chain_exactly(vectors, here, here_errors, totals, resume)
                 with plainly:
                     close_chain(vectors, here, totals, resume)
+
+        for row in range(0, tile_rows, rows_at_once):
+            fetches_next = row > 0  # the strip of the next tile, while there is time between the products
+            here, here_errors = (vectors.at(place, row * tile_width * lane_count) for place in (tile, errors))
+            places = [here, builder.select(is_exact, here_errors, here)]
+            if row == 0:
+                add_rows()
+                continue
+            with builder.if_then(builder.icmp_signed("==", is_half, constant(0))):
+                add_rows()
         return context.get_dummy_value()
 
     arguments = (
-        kind, lanes, rows, width, chain, weights, panel, taps, tap_step, terms, pitch, tile, errors, resume
+        kind, lanes, rows, width, chain, weights, panel, taps, tap_step, terms, pitch, tile, errors, resume, is_half
     )  # fmt: skip
     return returns(types.void, arguments), codegen
 
