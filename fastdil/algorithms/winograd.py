@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from fastdil.problem import Problem
 
 #: Transforms of one set of weights that are kept: sizes of the input differ in them.
 _MOST_SPECTRA = 2
-#: Channels whose weights tell which output is the loudest.
+#: Channels whose middle weights tell which output is the loudest: to look at all would take as long as to pack them.
 _SEEN_CHANNELS = 32
 
 
@@ -54,13 +55,16 @@ class _Spectra:
 
 def _probes(problem: Problem, w: np.ndarray) -> np.ndarray:
     """For each group, weights of the loudest and of other outputs, with signs of their channels drawn at random."""
-    count, channels = tasks.PROBES, problem.group_in
-    w = w.reshape(problem.groups, problem.group_out, channels, -1)
-    some = w[:, :, :: -(-channels // _SEEN_CHANNELS)]  # to look at all would take as long as to pack them
-    order = np.argsort(np.abs(some).max(axis=(2, 3)), axis=1)
-    chosen = order[:, np.linspace(-1, -problem.group_out, count).round().astype(int)]
-    signs = np.random.default_rng(0).choice(np.array([-1, 1], w.dtype), (1, count, channels, 1))
-    return np.ascontiguousarray(w[np.arange(problem.groups)[:, None], chosen] * signs)
+    w = w.reshape(problem.groups, problem.group_out, problem.group_in, -1)
+    loudness = np.abs(w[:, :, :: -(-problem.group_in // _SEEN_CHANNELS), w.shape[-1] // 2]).max(axis=2)
+    chosen = loudness.argsort(axis=1)[:, -1 - np.arange(tasks.PROBES) * problem.group_out // tasks.PROBES]
+    return w[np.arange(problem.groups)[:, None], chosen] * _signs(problem.group_in, w.dtype)
+
+
+@lru_cache(maxsize=64)  # functional calls draw them each time
+def _signs(channels: int, dtype: np.dtype) -> np.ndarray:
+    """Random signs for the channels of each probe, always the same."""
+    return np.random.default_rng(0).choice(np.array([-1, 1], dtype), (1, tasks.PROBES, channels, 1))
 
 
 class Winograd:
