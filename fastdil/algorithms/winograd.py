@@ -15,13 +15,14 @@ from fastdil.algorithms.winograd_layout import LEAST_TERMS, MOST_TERMS, Layout, 
 from fastdil.cache import BoundedCache
 from fastdil.errors import UntameInputError
 from fastdil.hardware import Machine, machine
-from fastdil.kernels import winograd
 from fastdil.kernels import winograd_tasks as tasks
 from fastdil.kernels.driver import default_threads, execute, launcher
 from fastdil.kernels.geometry import ACTIVATE, STRIDES
 from fastdil.kernels.tiles import tile_shape
+from fastdil.kernels.winograd import winograd_kernel
 from fastdil.kernels.winograd_guard import MOST_COHERENCE, MOST_ERROR, MOST_LOAD, SURE_LOAD
 from fastdil.kernels.winograd_tiles import TAPS
+from fastdil.kernels.winograd_weights import weight_kernel
 from fastdil.problem import Problem
 
 #: Transforms of one set of weights that are kept: sizes of the input differ in them.
@@ -119,15 +120,16 @@ class Winograd:
         params = layout.params.copy()
         params[STRIDES] = real_strides(problem, x_strides)
         params[ACTIVATE] = activation_address(problem)
-        kernel = winograd.winograd_kernel(layout.kind, layout.vector_bytes, *layout.forms)
+        kernel = winograd_kernel(layout.kind, layout.vector_bytes, *layout.forms)
         launch = launcher(kernel.address, params, layout.tasks, layout.scratch_bytes, threads)
         skip = crop_bytes(problem, x_strides)
+        report_shape = problem.batch, layout.tasks // problem.batch, tasks.REPORT_ROWS, tasks.REPORT_FIELDS
         shape, is_plane = (problem.batch, problem.in_channels, *problem.size), 1 not in problem.kernel[1:]
 
         def call(x: np.ndarray, weights: Weights, bias: np.ndarray | None, out: np.ndarray) -> None:
             if not weights.finite:
                 raise UntameInputError("method='winograd': expected finite weights; a transform spreads Inf and NaN")
-            report = np.zeros((problem.batch, layout.tasks // problem.batch, *tasks.REPORT_FIELDS))
+            report = np.zeros(report_shape)
             spectra: _Spectra = weights.data
             transformed, probes = spectra.at(layout)
             parts = (transformed, spectra.plain, probes, spectra.plain_probes, report)
@@ -197,7 +199,7 @@ def _transform(layout: Layout, plain: np.ndarray, blocks: int) -> np.ndarray:
     problem, groups = layout.problem, layout.problem.groups
     packed = np.empty(groups * layout.frequencies * blocks * layout.terms * layout.rows, plain.dtype)
     params = np.array([groups, blocks, problem.kernel[0], problem.group_in, layout.part], np.int64)
-    kernel = winograd.weight_kernel(layout.kind, layout.vector_bytes, *layout.forms)
+    kernel = weight_kernel(layout.kind, layout.vector_bytes, *layout.forms)
     threads = default_threads() if packed.nbytes > machine().l2 else 1
     execute(kernel.address, params, (0, address_of(plain), 0, address_of(packed)), groups * blocks, 0, threads)
     return packed

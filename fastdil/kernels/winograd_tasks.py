@@ -58,9 +58,9 @@ FIELDS = 35
 #: Outputs of each group that are computed for the guard alone, with signs of the channels' weights drawn at random:
 #: where all outputs cancel over the channels, sums say nothing of the magnitudes that went into them.
 PROBES = 4
-#: Per task, of its outputs and of its probes: the largest load of a tile, and of the same tile ``sum |w| |x|`` and an
-#: error (`winograd_guard`); zeros where it has no probes.
-REPORT_FIELDS = (2, 3)
+#: A task reports of its outputs and of its probes (zeros if it has none): the largest load of a tile, and of the same
+#: tile ``sum |w| |x|`` and an error (`winograd_guard`).
+REPORT_ROWS, REPORT_FIELDS = 2, 3
 
 #: What `open_task` works out, at the start of the worker's scratch memory.
 (
