@@ -76,6 +76,17 @@ def test_a_loud_sample_that_the_taps_hardly_weigh_is_refused():
     assert_within(fastdil.conv2d(x, w, dilation=4), truth, limit)
 
 
+def test_a_loud_sample_in_the_last_row_of_whole_tiles_is_harmless():
+    """There it enters products with the taps that hardly weigh it only, as in the definition."""
+    rng = np.random.default_rng(4)
+    x, w = rng.standard_normal(X_SHAPE).astype("f4"), rng.standard_normal(W_SHAPE).astype("f4")
+    w[:, 5, 2] *= 1e-9
+    x[0, 5, -1, 18] = 1e9
+    truth, limit = naive.conv(x, w, dilation=4), naive.bound("float32", x, w, dilation=4)
+    for method in ("winograd", "auto"):
+        assert_within(fastdil.conv2d(x, w, dilation=4, method=method), truth, limit)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
 @pytest.mark.parametrize("where", ["x", "w"])
 def test_what_is_not_finite_or_overflows_is_refused_and_stays_local_in_auto(where, value):

@@ -136,9 +136,11 @@ class Winograd:
             places = np.array([address_of(part) for part in parts], np.int64)
             at_bias = 0 if bias is None else address_of(bias)
             launch(address_of(x) + skip, address_of(places), at_bias, address_of(out))
-            if not _is_tame(report, is_plane, problem.dtype).all():
+            outputs, signed = _loudest(report)
+            is_tame = _is_tame(outputs, signed, is_plane, problem.dtype)
+            if not is_tame.all():
                 samples = np.lib.stride_tricks.as_strided(x, shape, x_strides, writeable=False)
-                _refuse_untame(report, is_plane, samples, spectra.plain)
+                _refuse_untame(outputs, signed, is_tame, samples, spectra.plain)
 
         return call
 
@@ -153,11 +155,14 @@ def _loudest(report: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return outputs[samples, outputs[..., 0].argmax(axis=1)].T, probes[samples, probes[..., 0].argmax(axis=1)].T
 
 
-def _is_tame(report: np.ndarray, is_plane: bool, dtype: np.dtype) -> np.ndarray:
-    """For each sample of the batch, whether its errors are within the bound, nothing overflowed or was lost."""
-    (loads, seen, errors), (probe_loads, probe_seen, _) = _loudest(report)
-    floor, ceiling = _load_limits(dtype)
-    most, eps = MOST_LOAD[is_plane], float(np.finfo(dtype).eps)
+def _is_tame(outputs: np.ndarray, probes: np.ndarray, is_plane: bool, dtype: np.dtype) -> np.ndarray:
+    """For each sample of the batch, whether its errors are within the bound, nothing overflowed or was lost.
+
+    `outputs` and `probes` are what `_loudest` returns.
+    """
+    (loads, seen, errors), (probe_loads, probe_seen, _) = outputs, probes
+    floor, ceiling, eps = _limits(dtype)
+    most = MOST_LOAD[is_plane]
     # If all channels add up, so may their errors: those of a few outputs do not tell those of all.
     is_mixed = loads <= MOST_COHERENCE * probe_loads
     is_likely = is_mixed & (loads <= most * seen) & (errors <= MOST_ERROR[is_plane] * eps * seen)
@@ -165,10 +170,11 @@ def _is_tame(report: np.ndarray, is_plane: bool, dtype: np.dtype) -> np.ndarray:
     return is_small & (probe_loads <= most * probe_seen) & (floor < loads) & (loads <= ceiling)
 
 
-def _refuse_untame(report: np.ndarray, is_plane: bool, samples: np.ndarray, weights: np.ndarray) -> None:
+def _refuse_untame(
+    outputs: np.ndarray, probes: np.ndarray, is_tame: np.ndarray, samples: np.ndarray, weights: np.ndarray
+) -> None:
     """Raise `UntameInputError` unless samples that are not tame are zeros, of which nothing can be lost."""
-    outputs, probes = _loudest(report)
-    floor, ceiling = _load_limits(samples.dtype)
+    floor, ceiling, _ = _limits(samples.dtype)
     is_quiet = outputs[0] <= floor
     if not (outputs[0] <= ceiling).all():
         raise UntameInputError(
@@ -176,7 +182,7 @@ def _refuse_untame(report: np.ndarray, is_plane: bool, samples: np.ndarray, weig
         )
     if is_quiet.any() and weights.any() and samples[is_quiet].any():
         raise UntameInputError("method='winograd': expected input and weights large enough not to underflow")
-    is_wild = ~_is_tame(report, is_plane, samples.dtype) & ~is_quiet
+    is_wild = ~is_tame & ~is_quiet
     if is_wild.any():
         sample = is_wild.argmax()
         (load, seen, _), (probe_load, probe_seen, _) = outputs[:, sample], probes[:, sample]
@@ -188,10 +194,11 @@ def _refuse_untame(report: np.ndarray, is_plane: bool, samples: np.ndarray, weig
         )
 
 
-def _load_limits(dtype: np.dtype) -> tuple[float, float]:
-    """Loads above which products keep their digits, and up to which nothing has overflowed."""
+@lru_cache(maxsize=4)  # each call asks
+def _limits(dtype: np.dtype) -> tuple[float, float, float]:
+    """Loads above which products keep their digits, and up to which nothing has overflowed; eps."""
     limits = np.finfo(dtype)
-    return 1e8 * float(limits.tiny), float(limits.max)
+    return 1e8 * float(limits.tiny), float(limits.max), float(limits.eps)
 
 
 def _transform(layout: Layout, plain: np.ndarray, blocks: int) -> np.ndarray:

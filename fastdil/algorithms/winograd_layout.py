@@ -78,7 +78,7 @@ class Layout:
         self.rows, self.width = tile_shape(self.vector_bytes)
         self.lanes = lanes_of(self.kind, self.vector_bytes)
         depth, height, width = problem.out_size
-        self.forms = axis_forms(problem)
+        self.forms = _axis_forms(problem)
         self.row_step, self.plane_lines = _groups(self.forms[0], problem.dilation[1], height)
         self.column_step, self.tiles = _groups(self.forms[1], problem.dilation[2], width)
         self.lines = depth * self.plane_lines
@@ -150,12 +150,12 @@ class Layout:
         """How many tasks there are for the lines of one chunk, and of how many lines."""
         if not self.is_shared:
             whole, left = divmod(self.lines, self.task_lines)
-            return [(whole, self.task_lines), (1 if left else 0, left)]
+            return [(whole, self.task_lines), (1, left)] if left else [(whole, self.task_lines)]
         heights, run = [], -(-self.problem.out_size[0] // self.problem.dilation[0])
         for runs, lines in ((self.long_runs, run), (self.problem.dilation[0] - self.long_runs, run - 1)):
             whole, left = divmod(lines, self.task_lines)
             heights += [(runs * whole * self.plane_lines, self.task_lines), (runs * self.plane_lines, left)]
-        return [(count if lines else 0, lines) for count, lines in heights]
+        return [(count, lines) for count, lines in heights if lines]
 
     def _transformed_lines(self) -> int:
         """Lines of one channel and chunk that are transformed for all taps of the depth."""
@@ -223,7 +223,7 @@ def _part_channels(problem: Problem) -> int:
     return _share(problem.group_in, max(MOST_TERMS // problem.kernel[0], 1))
 
 
-def axis_forms(problem: Problem) -> tuple[int, int]:
+def _axis_forms(problem: Problem) -> tuple[int, int]:
     """Forms of the height and the width: of those for as many taps, the ones with the fewest multiplications."""
 
     def products(form: int, axis: int) -> int:

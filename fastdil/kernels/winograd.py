@@ -1,9 +1,9 @@
 """Minimal filtering on the dilation phases: the compiled part of `winograd`.
 
 With three taps and dilation d, outputs i, i + d, i + 2 d and i + 3 d read the samples i, i + d up to i + 5 d: a tile of
-Winograd's F(4,3), whatever d is; two taps make F(5,2), four F(3,4), five F(2,5), three taps
-on few outputs F(3,3). A *line* is a group of as many output rows that are d apart (one row if the height has one tap);
-its tiles start at all columns of every fourth run of d.
+Winograd's F(4,3), whatever d is; two taps make F(5,2), four F(3,4), five F(2,5), three taps on few outputs F(3,3). A
+*line* is a group of as many output rows that are d apart (one row if the height has one tap); its tiles start at all
+columns of every fourth run of d.
 
 One task takes several lines (or a chunk of one) of one sample, one group and one chunk of output channels. It walks
 over input channels, with all taps of the depth, in parts: transform their samples to all frequencies, in scratch
@@ -66,6 +66,7 @@ from fastdil.kernels.winograd_tasks import (
     first_output,
     line_at,
     open_task,
+    panel_width,
 )
 from fastdil.kernels.winograd_tiles import (
     CHAIN_TERMS,
@@ -303,13 +304,12 @@ def _make_winograd_kernel(
         fill_columns(params, state, scratch)
         channels, part, pitch = load_i64(params, GROUP_IN), load_i64(params, PART), load_i64(params, PITCH)
         depths, group_blocks = load_i64(params, KD), load_i64(params, GROUP_BLOCKS)
-        is_shared = load_i64(params, IS_SHARED) != 0
-        panel_lines = part if is_shared else part * depths
+        panel_lines = part if load_i64(params, IS_SHARED) != 0 else part * depths
         panel_step = spread(panel_lines * pitch)
         sums_step = spread((load_i64(params, TASK_BLOCKS) + 1) * load_i64(state, STRIPS) * rows * width * lanes * size)
         # Lines of the panel end within a vector whose other lanes are multiplied too: with zeros, not with what was
         # there before. A tap of the depth may see a part of the next vector.
-        tiles = (load_i64(state, TASK_LINE_COUNT) + (depths - 1 if is_shared else 0)) * load_i64(state, LINE_TILES)
+        tiles = panel_width(params, state) * load_i64(state, LINE_TILES)
         end = scratch + load_i64(params, PANEL) + tiles // lanes * lanes * size
         for frequency in range(frequencies):
             for vector in range(2):

@@ -43,10 +43,10 @@ from fastdil.kernels.winograd_tasks import (
     ROW_TABLES,
     ROWS,
     SAMPLE,
-    TASK_LINE_COUNT,
     ZEROS,
     first_output,
     line_at,
+    panel_width,
 )
 from fastdil.kernels.winograd_tiles import transform_columns, transform_rows
 
@@ -213,9 +213,8 @@ def transform_part(
     ``[tap of the depth][channel][line]``, or where taps share lines, ``[channel][line]``. One channel after the other,
     so that all frequencies of its tiles, which lines fill piece by piece, stay in L1.
     """
-    taps, lines, row_step = load_i64(params, KD), load_i64(state, TASK_LINE_COUNT), load_i64(params, ROW_STEP)
-    if load_i64(params, IS_SHARED) != 0:
-        lines, taps = lines + taps - 1, 1
+    taps = 1 if load_i64(params, IS_SHARED) != 0 else load_i64(params, KD)
+    lines, row_step = panel_width(params, state), load_i64(params, ROW_STEP)
     tables, table_bytes = scratch + load_i64(params, ROW_TABLES), height_samples * 8
     target, line_bytes = scratch + load_i64(params, PANEL), load_i64(state, LINE_TILES) * size
     channel = load_i64(state, GROUP) * load_i64(params, GROUP_IN) + first_channel

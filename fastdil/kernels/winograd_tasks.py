@@ -118,6 +118,13 @@ def line_at(params, state, index):
 
 
 @helper
+def panel_width(params, state):
+    """Lines of one channel that the panel holds: those of the task, and what further taps see if they share them."""
+    more = load_i64(params, KD) - 1 if load_i64(params, IS_SHARED) != 0 else 0
+    return load_i64(state, TASK_LINE_COUNT) + more
+
+
+@helper
 def open_task(params, state, task, width, lanes, width_outputs):
     """Decode a task."""
     rest, line_blocks, chunks = task, load_i64(params, LINE_BLOCKS), load_i64(params, CHUNKS)
@@ -167,11 +174,11 @@ def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int, height_form
     params[PIECES], params[PIECE], params[PIECE_PITCH] = pieces, piece, piece_pitch
     params[ROW_PITCH] = pieces * piece_pitch
     # Many cache lines are an odd number, so that neighbouring channels do not compete for the same part of L1.
-    depths, more = int(params[KD]), (int(params[KD]) - 1) * chunk if params[IS_SHARED] else 0
-    pitch = -(-(strips * strip + more + 2 * lanes) * size // ALIGNMENT)
+    depths = int(params[KD])
+    taps, more = (1, depths - 1) if params[IS_SHARED] else (depths, 0)  # as in `panel_width`
+    pitch = -(-(strips * strip + more * chunk + 2 * lanes) * size // ALIGNMENT)
     params[PITCH] = (pitch if pitch <= 4 else pitch | 1) * ALIGNMENT
-    terms = int(params[PART]) * (1 if params[IS_SHARED] else depths)
-    tables = int(params[TASK_LINES]) + (depths - 1 if params[IS_SHARED] else 0)
+    terms, tables = int(params[PART]) * taps, int(params[TASK_LINES]) + more
     sums = frequencies * ((int(params[TASK_BLOCKS]) + 1) * strips * rows * strip * size + ALIGNMENT)
     params[ERRORS] = sums if is_exact else 0
     parts = (

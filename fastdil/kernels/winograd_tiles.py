@@ -370,13 +370,13 @@ def transform_weights(typingctx, kind, lanes, heights, widths, source, tap_step,
     def codegen(context, builder, signature, args):
         source, tap_step, target, frequency_step, count = args[4:]
         vectors, doubles = Vectors(builder, kind_name, lane_count), Vectors(builder, "f64", lane_count)
+        along = TAPS[width_form]
 
         def body(index, carried):
             shift = builder.mul(index, constant(lane_count))
             at, to = vectors.at(source, shift), vectors.at(target, shift)
             weights = []
-            taps, along = TAPS[height_form] * TAPS[width_form], TAPS[width_form]
-            for _ in range(taps):
+            for _ in range(TAPS[height_form] * along):
                 value = vectors.load(at)
                 weights.append(builder.fpext(value, doubles.type) if kind_name == "f32" else value)
                 at = builder.add(at, tap_step)
