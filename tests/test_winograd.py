@@ -99,6 +99,19 @@ def test_what_is_not_finite_or_overflows_is_refused_and_stays_local_in_auto(wher
     np.testing.assert_array_equal(np.isfinite(automatic), np.isfinite(direct))
 
 
+@pytest.mark.parametrize("loud", [0, 3, 9])
+@pytest.mark.parametrize("scale", [1e36, 1e37])
+def test_one_output_that_overflows_is_seen_whatever_the_others_are(loud, scale):
+    """Its sums are Inf minus Inf at some frequencies, so that its load is NaN; the next outputs' are not."""
+    rng = np.random.default_rng(6)
+    x, w = 100 * rng.standard_normal(X_SHAPE).astype("f4"), rng.standard_normal(W_SHAPE).astype("f4")
+    w[loud] *= np.float32(scale)
+    with pytest.raises(ValueError, match="winograd"):
+        fastdil.conv2d(x, w, method="winograd", **ARGS)
+    automatic, direct = (fastdil.conv2d(x, w, method=method, **ARGS) for method in ("auto", "direct"))
+    np.testing.assert_array_equal(np.isfinite(automatic), np.isfinite(direct))
+
+
 @pytest.mark.parametrize(
     ("x_shape", "taps", "args"),
     [

@@ -207,6 +207,12 @@ def combine_channel(
 
 
 @helper
+def is_louder(load, most):
+    """Whether a load exceeds the largest one so far; NaN exceeds all, and stays."""
+    return most == most and not load <= most
+
+
+@helper
 def finish_task(
     kind, lanes, rows, width, size, height_form, width_form, height_outputs, width_outputs, params, state, scratch,
     bias, out, frequency_step,
@@ -222,7 +228,7 @@ def finish_task(
         load = combine_channel(
             kind, lanes, rows, width, size, height_form, width_form, params, state, scratch, index, frequency_step
         )
-        if not load <= most:  # NaN stays
+        if is_louder(load, most):
             loudest, most = index, load
         channel = load_i64(state, GROUP) * group_out + index
         shift = bias + channel * size if bias != 0 else 0
@@ -250,7 +256,7 @@ def find_probe(kind, lanes, rows, width, size, height_form, width_form, params, 
         load = combine_channel(
             kind, lanes, rows, width, size, height_form, width_form, params, state, scratch, index, frequency_step
         )
-        if not load <= most:
+        if is_louder(load, most):
             loudest, most = index, load
     return loudest
 
