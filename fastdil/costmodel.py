@@ -52,7 +52,7 @@ NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {
         },
         "winograd": {
             "call": 5000.0, "task": 800.0, "line": 19.1, "run": 4.0, "fetch": 3.34, "forward": 2.6, "shuffle": 0.593,
-            "fma": 0.383, "backward": 1.0, "row": 13.1, "store": 3.95, "stream": 0.03, "spill": 0.08,
+            "fma": 0.383, "backward": 1.0, "row": 13.1, "store": 3.95, "transform": 30.0, "stream": 0.03, "spill": 0.08,
             "prepare": 51100.0, "weight": 3.31,
         },
         "amx": _AMX,
@@ -74,7 +74,7 @@ NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {
         },
         "winograd": {
             "call": 52900.0, "task": 800.0, "line": 7.82, "run": 8.0, "fetch": 3.2, "forward": 1.43, "shuffle": 0.955,
-            "fma": 0.247, "backward": 0.8, "row": 18.3, "store": 0.355, "stream": 0.03,
+            "fma": 0.247, "backward": 0.8, "row": 18.3, "store": 0.355, "transform": 30.0, "stream": 0.03,
             "spill": 0.08, "prepare": 57800.0, "weight": 4.1,
         },
         "amx": _AMX,  # with the emulated unit only

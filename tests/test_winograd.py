@@ -6,6 +6,7 @@ import pytest
 from checks import assert_within
 
 import fastdil
+from fastdil.algorithms import winograd_layout
 
 NAMES = (
     "random", "rectified", "equal", "positive", "alternating", "pairs of signs", "uneven channels", "sparse", "one tap",
@@ -161,6 +162,34 @@ def test_threads_batches_and_layouts_do_not_change_a_bit(x_shape, w_shape, args,
     last = np.ascontiguousarray(np.moveaxis(x, 1, -1))  # channels last
     np.testing.assert_array_equal(run(np.moveaxis(last, -1, 1)), one)
     np.testing.assert_array_equal(run(np.ascontiguousarray(x[..., ::-1])[..., ::-1]), one)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("at_once", [1, 1 << 17])  # one block of outputs, or some
+@pytest.mark.parametrize(("x_shape", "w_shape", "args"), CUT)
+def test_weights_that_tasks_transform_give_the_same_bits(monkeypatch, x_shape, w_shape, args, at_once, dtype):
+    rng = np.random.default_rng(7)
+    x, w = rng.standard_normal(x_shape).astype(dtype), rng.standard_normal(w_shape).astype(dtype)
+    kept = fastdil.plan(w, method="winograd", **args)(x)
+    monkeypatch.setattr(winograd_layout, "_MOST_KEPT", 0)
+    monkeypatch.setattr(winograd_layout, "_MOST_AT_ONCE", at_once)
+    for threads in (1, 2, 5):
+        np.testing.assert_array_equal(fastdil.plan(w, method="winograd", threads=threads, **args)(x), kept)
+
+
+@pytest.mark.parametrize(
+    ("x_shape", "w_shape", "args"),
+    [
+        ((1, 130, 12, 12), (350, 130, 3, 3), {"dilation": 2, "padding": 2}),
+        ((2, 1300, 20), (560, 650, 3), {"dilation": 3, "groups": 2}),
+    ],
+)
+def test_large_weights(x_shape, w_shape, args):
+    """More than are transformed once: the tasks do so, in parts of the channels and some outputs at a time."""
+    rng = np.random.default_rng(9)
+    x, w = rng.standard_normal(x_shape).astype("f4"), rng.standard_normal(w_shape).astype("f4")
+    y = fastdil.conv(x, w, method="winograd", **args)
+    assert_within(y, naive.conv(x, w, **args), naive.bound("float32", x, w, **args))
 
 
 def test_a_plan_serves_sizes_that_are_computed_otherwise():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from fastdil import costmodel
 from fastdil.addresses import address_of
 from fastdil.algorithms.base import Call, Estimate, Weights
-from fastdil.algorithms.compiled import activation_address, crop_bytes, pack_weights, real_strides
+from fastdil.algorithms.compiled import activation_address, crop_bytes, real_strides
 from fastdil.algorithms.winograd_layout import LEAST_TERMS, MOST_TERMS, Layout, arranged
 from fastdil.cache import BoundedCache
 from fastdil.errors import UntameInputError
@@ -18,7 +17,6 @@ from fastdil.hardware import Machine, machine
 from fastdil.kernels import winograd_tasks as tasks
 from fastdil.kernels.driver import default_threads, execute, launcher
 from fastdil.kernels.geometry import ACTIVATE, STRIDES
-from fastdil.kernels.tiles import tile_shape
 from fastdil.kernels.winograd import winograd_kernel
 from fastdil.kernels.winograd_guard import MOST_COHERENCE, MOST_ERROR, MOST_LOAD, SURE_LOAD
 from fastdil.kernels.winograd_tiles import TAPS
@@ -31,27 +29,27 @@ _MOST_SPECTRA = 2
 _SEEN_CHANNELS = 32
 
 
-class _Spectra:
-    """Finite weights, packed, and transformed as the inputs seen so far need them; so are the probes of the guard."""
+class _Weights:
+    """Weights as given, those of the guard's probes, and both transformed as the inputs seen so far need them."""
 
-    def __init__(self, problem: Problem, packed: np.ndarray, w: np.ndarray):
-        rows, _ = tile_shape(machine().vector_bytes)
-        self.plain = packed  #: ``[group][block][tap][channel][row]``; a tile's load is compared with these
-        probes = replace(problem, out_channels=problem.groups * tasks.PROBES)
-        self.plain_probes = pack_weights(probes, _probes(problem, w), rows, taps_first=True).data
-        self._kept: BoundedCache = BoundedCache(_MOST_SPECTRA)
+    def __init__(self, problem: Problem, w: np.ndarray):
+        self.plain, self.plain_probes = w, _probes(problem, w)
+        self._spectra: BoundedCache = BoundedCache(_MOST_SPECTRA)
 
-    def at(self, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
-        """``[group][frequency][part][block][tap][channel][row]``, for the forms and the axes of a layout; probes."""
-        key = (layout.forms, layout.problem.kernel)
-        transformed = self._kept.get(key)
-        if transformed is None:
-            transformed = (
-                _transform(layout, self.plain, layout.group_blocks),
-                _transform(layout, self.plain_probes, 1),
-            )
-            self._kept.put(key, transformed)
-        return transformed
+    def places(self, layout: Layout, transform: int, report: np.ndarray) -> np.ndarray:
+        """What the kernel's `w` points to; `transform` is the address of the kernel that makes spectra."""
+        places = np.zeros(5, np.int64)
+        places[tasks.W_TRANSFORM] = transform
+        places[tasks.W_PLAIN], places[tasks.W_PLAIN_PROBES] = address_of(self.plain), address_of(self.plain_probes)
+        places[tasks.W_REPORT] = address_of(report)
+        if not layout.lazy_blocks:
+            key = (layout.forms, layout.problem.kernel)
+            spectra = self._spectra.get(key)
+            if spectra is None:
+                spectra = _transform(layout, places)
+                self._spectra.put(key, spectra)
+            places[tasks.W_SPECTRA] = address_of(spectra)
+        return places
 
 
 def _probes(problem: Problem, w: np.ndarray) -> np.ndarray:
@@ -105,13 +103,11 @@ class Winograd:
             costmodel.predict(self.name, layout.features(workers)),
             layout.scratch_bytes * workers,
             8.0,  # what the guard lets pass
-            costmodel.preparation(self.name, problem.weights),
+            costmodel.preparation(self.name, 0 if layout.lazy_blocks else problem.weights),
         )
 
     def prepare(self, problem: Problem, w: np.ndarray) -> Weights:
-        rows, _ = tile_shape(machine().vector_bytes)
-        packed = pack_weights(problem, w, rows, taps_first=True)
-        return packed._replace(data=_Spectra(problem, packed.data, w) if packed.finite else None)
+        return Weights(_Weights(problem, w))
 
     def bind(self, problem: Problem, x_strides: tuple[int, ...], finite: bool, threads: int) -> Call:
         if arranged(problem) is not problem:
@@ -121,26 +117,22 @@ class Winograd:
         params[STRIDES] = real_strides(problem, x_strides)
         params[ACTIVATE] = activation_address(problem)
         kernel = winograd_kernel(layout.kind, layout.vector_bytes, *layout.forms)
+        transform = weight_kernel(layout.kind, layout.vector_bytes, *layout.forms)
         launch = launcher(kernel.address, params, layout.tasks, layout.scratch_bytes, threads)
         skip = crop_bytes(problem, x_strides)
         report_shape = problem.batch, layout.tasks // problem.batch, tasks.REPORT_ROWS, tasks.REPORT_FIELDS
         shape, is_plane = (problem.batch, problem.in_channels, *problem.size), 1 not in problem.kernel[1:]
 
         def call(x: np.ndarray, weights: Weights, bias: np.ndarray | None, out: np.ndarray) -> None:
-            if not weights.finite:
-                raise UntameInputError("method='winograd': expected finite weights; a transform spreads Inf and NaN")
             report = np.zeros(report_shape)
-            spectra: _Spectra = weights.data
-            transformed, probes = spectra.at(layout)
-            parts = (transformed, spectra.plain, probes, spectra.plain_probes, report)
-            places = np.array([address_of(part) for part in parts], np.int64)
+            places = weights.data.places(layout, transform.address, report)
             at_bias = 0 if bias is None else address_of(bias)
             launch(address_of(x) + skip, address_of(places), at_bias, address_of(out))
             outputs, signed = _loudest(report)
             is_tame = _is_tame(outputs, signed, is_plane, problem.dtype)
             if not is_tame.all():
                 samples = np.lib.stride_tricks.as_strided(x, shape, x_strides, writeable=False)
-                _refuse_untame(outputs, signed, is_tame, samples, spectra.plain)
+                _refuse_untame(outputs, signed, is_tame, samples, weights.data.plain)
 
         return call
 
@@ -178,7 +170,8 @@ def _refuse_untame(
     is_quiet = outputs[0] <= floor
     if not (outputs[0] <= ceiling).all():
         raise UntameInputError(
-            "method='winograd': expected finite input, small enough not to overflow: a transform spreads Inf and NaN"
+            "method='winograd': expected finite input and weights, small enough not to overflow: a transform spreads "
+            "Inf and NaN"
         )
     if is_quiet.any() and weights.any() and samples[is_quiet].any():
         raise UntameInputError("method='winograd': expected input and weights large enough not to underflow")
@@ -201,12 +194,14 @@ def _limits(dtype: np.dtype) -> tuple[float, float, float]:
     return 1e8 * float(limits.tiny), float(limits.max), float(limits.eps)
 
 
-def _transform(layout: Layout, plain: np.ndarray, blocks: int) -> np.ndarray:
-    """Packed weights transformed for a layout; `blocks` of outputs for each group."""
-    problem, groups = layout.problem, layout.problem.groups
-    packed = np.empty(groups * layout.frequencies * blocks * layout.terms * layout.rows, plain.dtype)
-    params = np.array([groups, blocks, problem.kernel[0], problem.group_in, layout.part], np.int64)
-    kernel = weight_kernel(layout.kind, layout.vector_bytes, *layout.forms)
-    threads = default_threads() if packed.nbytes > machine().l2 else 1
-    execute(kernel.address, params, (0, address_of(plain), 0, address_of(packed)), groups * blocks, 0, threads)
-    return packed
+def _transform(layout: Layout, places: np.ndarray) -> np.ndarray:
+    """The spectra of all weights and probes: ``[group][part][block][frequency][tap of the depth][channel][row]``."""
+    problem = layout.problem
+    parts = -(-problem.group_in // layout.part)
+    spectra = np.empty(problem.groups * parts * (layout.group_blocks + 1) * layout.spectrum_bytes, np.uint8)
+    scratch_bytes = tasks.packing_bytes(layout.params, layout.kind, layout.vector_bytes)
+    threads = default_threads() if spectra.nbytes > machine().l2 else 1
+    pointers = 0, address_of(places), 0, address_of(spectra)
+    address, count = int(places[tasks.W_TRANSFORM]), len(spectra) // layout.spectrum_bytes
+    execute(address, layout.params, pointers, count, scratch_bytes, threads)
+    return spectra

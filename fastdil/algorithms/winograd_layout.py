@@ -33,11 +33,17 @@ _MOST_STRIPS = 8
 _MOST_ROWS = 1024
 _MOST_SHARES = 8
 
+#: Bytes of spectra (transformed weights) up to which those of all weights are made once; more would come from memory,
+#: and take longer to fetch than to make anew.
+_MOST_KEPT = 4 << 20
+#: Bytes of spectra that a task makes at a time.
+_MOST_AT_ONCE = 1 << 20
+
 #: What a layout tells the kernel, under the same names in capitals.
 _FIELDS = (
     "lines", "plane_lines", "task_lines", "line_blocks", "row_step", "column_step", "tiles", "chunk", "chunks",
     "run_chunks", "group_blocks", "task_blocks", "is_shared", "long_runs", "long_blocks", "short_blocks", "part",
-    "is_by_tap",
+    "is_by_tap", "lazy_blocks",
 )  # fmt: skip
 
 
@@ -88,11 +94,15 @@ class Layout:
         self.part = _part_channels(problem)
         self.is_by_tap = problem.kernel[0] > 1 and self.part >= _LEAST_BY_TAP
         self.frequencies = math.prod(SAMPLES[form] for form in self.forms)
+        self._block_spectrum = self.frequencies * self.part * problem.kernel[0] * self.rows * int(self.kind[1:]) // 8
+        spectra = self.frequencies * self.terms * self.group_blocks * self.rows * int(self.kind[1:]) // 8
+        self.is_lazy = problem.groups * spectra > _MOST_KEPT
         self._cut(threads)
         self.params = fill(problem, tasks.FIELDS)
         for name in _FIELDS:
             self.params[getattr(tasks, name.upper())] = getattr(self, name)
         self.scratch_bytes = tasks.scratch_layout(self.params, self.kind, self.vector_bytes, *self.forms)
+        self.spectrum_bytes = int(self.params[tasks.SPECTRUM])
 
     def _cut(self, threads: int) -> None:
         """Choose tiles and outputs per task: those of which all threads are predicted to have finished first.
@@ -115,6 +125,9 @@ class Layout:
     def _cut_tasks(self, most: int, shares: int, line_parts: int) -> None:
         """Tasks of at most `most` tiles for one of `shares` of the outputs: short lines, or parts of long ones."""
         self.task_blocks = _share(self.group_blocks, -(-self.group_blocks // shares))
+        self.lazy_blocks = 0
+        if self.is_lazy:
+            self.lazy_blocks = _share(self.task_blocks, max(_MOST_AT_ONCE // self._block_spectrum, 1))
         self._cut_lines(min(most, -(-self.tiles // line_parts)))
         self._join_lines(max(most // self.chunk, 1))
         parts = -(-self.group_blocks // self.task_blocks)
@@ -171,7 +184,8 @@ class Layout:
     def _kept_bytes(self) -> int:
         """About what a task keeps in its scratch memory: samples and sums, and what rounding lost of these."""
         sums = (2 if self.is_exact else 1) * (self.task_blocks + 1) * self.rows
-        return self._tile_bytes() * (self.part * self.problem.kernel[0] + sums)
+        spectra = (self.lazy_blocks + 1) * self._block_spectrum if self.is_lazy else 0
+        return self._tile_bytes() * (self.part * self.problem.kernel[0] + sums) + spectra
 
     def _vectors(self) -> float:
         """Vectors of tiles of one sample that are multiplied; a single one takes as long as two where rows are few."""
@@ -213,6 +227,7 @@ class Layout:
             "backward": vectors * frequencies * rows,
             "row": lines * OUTPUTS[self.forms[0]] * problem.group_out,
             "store": problem.out_pixels / self.lanes * problem.group_out * planes,
+            "transform": self.tasks / threads * terms * self.task_blocks if self.is_lazy else 0,
             "stream": self.tasks / threads * frequencies * terms * self.task_blocks * self.rows * size,
             "spill": self.tasks / threads * max(self._kept_bytes() - 4 * machine().l2, 0),
         }

@@ -22,10 +22,10 @@ from fastdil.kernels.copies import copy_run, copy_vectors
 from fastdil.kernels.driver import KERNEL_ARGUMENTS
 from fastdil.kernels.finish import finish_row
 from fastdil.kernels.geometry import ACTIVATE, GROUP_IN, GROUP_OUT, GROUPS, KD, OH, OUT_PIXELS, OW, RELU, lanes_of
-from fastdil.kernels.intrinsics import call_on_row, load_element, load_i64, store_element
+from fastdil.kernels.intrinsics import call_kernel, call_on_row, load_element, load_i64, store_element
 from fastdil.kernels.tiles import tile_shape
 from fastdil.kernels.totals import settle_tile
-from fastdil.kernels.winograd_guard import MOST_LOAD, largest_of, look_at_tile
+from fastdil.kernels.winograd_guard import MOST_LOAD, largest_of, look_at_tile, taps_of
 from fastdil.kernels.winograd_samples import clear, fill_columns, transform_part
 from fastdil.kernels.winograd_tasks import (
     COLUMN_STEP,
@@ -38,9 +38,11 @@ from fastdil.kernels.winograd_tasks import (
     IS_SHARED,
     JOINED,
     LAST_BLOCK,
+    LAZY_BLOCKS,
     LINE_TILES,
     LOADS,
     OUTPUTS_AT,
+    PACKING,
     PANEL,
     PART,
     PIECES,
@@ -52,6 +54,9 @@ from fastdil.kernels.winograd_tasks import (
     ROW_STEP,
     ROWS,
     SAMPLE,
+    SPECTRA,
+    SPECTRUM,
+    SPECTRUM_STEP,
     STRIPS,
     SUMS,
     TASK_BLOCKS,
@@ -59,9 +64,9 @@ from fastdil.kernels.winograd_tasks import (
     VECTORS,
     W_PLAIN,
     W_PLAIN_PROBES,
-    W_PROBES,
     W_REPORT,
     W_SPECTRA,
+    W_TRANSFORM,
     ZEROS,
     first_output,
     line_at,
@@ -106,40 +111,74 @@ def multiply_tile(
 
 
 @helper
-def multiply_part(
-    kind, lanes, rows, width, size, frequencies, chain, params, state, scratch, weights, probes, channels, resume,
-    frequency_step, sums_step,
+def multiply_blocks(
+    kind, lanes, rows, width, size, frequencies, chain, params, state, scratch, first, last, weights, probes, channels,
+    resume, frequency_step, sums_step,
 ):  # fmt: skip
-    """Multiply the panel with the weights of the task's outputs, at all frequencies; `weights` is the first one's.
+    """Multiply the panel with the weights of some blocks of outputs, at all frequencies.
 
-    One frequency after the other, so that samples come from L1 or L2. The task that has the first outputs multiplies
-    with the probes too.
+    `weights` is where their spectra begin, `probes` the probes' (0: without them), which count as the block behind.
+    One frequency after the other, so that samples come from L1 or L2.
     """
     strip_bytes, tile_bytes, row_bytes = width * lanes * size, rows * width * lanes * size, rows * size
-    group_blocks, depths, pitch = load_i64(params, GROUP_BLOCKS), load_i64(params, KD), load_i64(params, PITCH)
-    probe_bytes, block_bytes = load_i64(params, GROUP_IN) * depths * row_bytes, channels * depths * row_bytes
+    depths, pitch = load_i64(params, KD), load_i64(params, PITCH)
+    spectrum, spectrum_step = load_i64(params, SPECTRUM), load_i64(params, SPECTRUM_STEP)
     taps, terms, tap_step = 1, channels * depths, 0
     if load_i64(params, IS_BY_TAP) != 0:
         is_shared = load_i64(params, IS_SHARED) != 0
         taps, terms, tap_step = depths, channels, load_i64(state, LINE_TILES) * size if is_shared else channels * pitch
-    panel, first_sums = scratch + load_i64(params, PANEL), scratch + load_i64(params, SUMS)
-    strips, errors = load_i64(state, STRIPS), load_i64(params, ERRORS)
-    first, last = load_i64(state, FIRST_BLOCK), load_i64(state, LAST_BLOCK)
+    panel, vectors, errors = scratch + load_i64(params, PANEL), load_i64(state, VECTORS), load_i64(params, ERRORS)
+    block_bytes = vectors * lanes * row_bytes
+    first_sums = scratch + load_i64(params, SUMS) + (first - load_i64(state, FIRST_BLOCK)) * block_bytes
     for frequency in range(frequencies):
-        sums = first_sums
-        for block in range(first, last + (1 if first == 0 else 0)):
-            at, is_probe = weights + frequency * group_blocks * probe_bytes + block * block_bytes, 0
-            if block == last:
-                at, is_probe = probes + frequency * probe_bytes, 1
-            for strip in range(strips):
-                used = min(width, load_i64(state, VECTORS) - strip * width)
+        for block in range(last - first + (1 if probes != 0 else 0)):
+            at, is_probe = weights + block * spectrum, 0
+            if block == last - first:
+                at, is_probe = probes, 1
+            for strip in range(load_i64(state, STRIPS)):
+                sums = first_sums + block * block_bytes + strip * tile_bytes
                 multiply_tile(
-                    kind, lanes, rows, chain, used, at, panel + strip * strip_bytes, taps, tap_step, terms, pitch,
-                    sums, sums + errors if errors > 0 else 0, resume, is_probe,
+                    kind, lanes, rows, chain, min(width, vectors - strip * width), at + frequency * spectrum_step,
+                    panel + strip * strip_bytes, taps, tap_step, terms, pitch, sums, sums + errors if errors > 0 else 0,
+                    resume, is_probe,
                 )  # fmt: skip
-                sums += tile_bytes
         panel += frequency_step
         first_sums += sums_step
+
+
+@helper
+def multiply_part(
+    kind, lanes, rows, width, size, frequencies, chain, params, state, scratch, w, first_channel, channels,
+    frequency_step, sums_step,
+):  # fmt: skip
+    """Multiply the panel with the weights of all outputs of the task, transforming them unless they are.
+
+    The task that has the first outputs multiplies with the probes too.
+    """
+    first, last, spectrum = load_i64(state, FIRST_BLOCK), load_i64(state, LAST_BLOCK), load_i64(params, SPECTRUM)
+    blocks, part = load_i64(params, GROUP_BLOCKS), load_i64(params, PART)
+    parts = (load_i64(params, GROUP_IN) + part - 1) // part
+    number = (load_i64(state, GROUP) * parts + first_channel // part) * (blocks + 1)  # of the first spectrum
+    weights, lazy = load_i64(w, W_SPECTRA) + (number + first) * spectrum, load_i64(params, LAZY_BLOCKS)
+    probes = load_i64(w, W_SPECTRA) + (number + blocks) * spectrum
+    at_once = lazy if lazy > 0 else last - first
+    for begin in range(first, last, at_once):
+        end = min(begin + at_once, last)
+        has_probes = first == 0 and end == last
+        if lazy > 0:
+            weights, probes = scratch + load_i64(params, SPECTRA), scratch + load_i64(params, SPECTRA) + lazy * spectrum
+            for index in range(end - begin + (1 if has_probes else 0)):
+                at, block = weights + index * spectrum, begin + index
+                if block == end:
+                    at, block = probes, blocks
+                call_kernel(
+                    load_i64(w, W_TRANSFORM), params, 0, w, 0, at - (number + block) * spectrum,
+                    scratch + load_i64(params, PACKING), number + block,
+                )  # fmt: skip
+        multiply_blocks(
+            kind, lanes, rows, width, size, frequencies, chain, params, state, scratch, begin, end, weights,
+            probes if has_probes else 0, channels, min(first_channel, 1), frequency_step, sums_step,
+        )  # fmt: skip
 
 
 @helper
@@ -195,7 +234,7 @@ def combine_channel(
     """Transform the sums of one output channel back, all tiles of the task; returns their largest load."""
     strip_bytes, tile_bytes = width * lanes * size, rows * width * lanes * size
     strips, block = load_i64(state, STRIPS), index // rows - load_i64(state, FIRST_BLOCK)
-    sums = scratch + load_i64(params, SUMS) + block * strips * tile_bytes
+    sums = scratch + load_i64(params, SUMS) + block * load_i64(state, VECTORS) * rows * lanes * size
     outputs, loads = scratch + load_i64(params, OUTPUTS_AT), scratch + load_i64(params, LOADS)
     for strip in range(strips):
         used = min(width, load_i64(state, VECTORS) - strip * width)
@@ -276,19 +315,21 @@ def report_load(
     tile, loads = 0, scratch + load_i64(params, LOADS)
     while load_element(kind, loads + tile * size) < load:
         tile += 1
-    weights, blocks, probes = load_i64(w, W_PLAIN), load_i64(params, GROUP_BLOCKS), load_i64(state, LAST_BLOCK) * rows
-    if channel >= probes:
-        weights, blocks = load_i64(w, W_PLAIN_PROBES), 1
+    probe, group = channel - load_i64(state, LAST_BLOCK) * rows, load_i64(state, GROUP)
+    weights, row = load_i64(w, W_PLAIN), group * load_i64(params, GROUP_OUT) + channel
+    if probe >= 0:
+        weights, row = load_i64(w, W_PLAIN_PROBES), group * PROBES + probe
+    weights += row * load_i64(params, GROUP_IN) * taps_of(params) * size
     seen, error = 0.0, 0.0
     if load > 0.0:
         strip_bytes, outputs = load_i64(state, STRIPS) * width * lanes * size, scratch + load_i64(params, OUTPUTS_AT)
         seen, error = look_at_tile(
-            kind, size, rows, height_outputs, width_outputs, params, state, x, weights, blocks,
-            channel if channel < probes else channel - probes, tile, outputs, strip_bytes, load, most_load,
+            kind, size, height_outputs, width_outputs, params, state, x, weights, tile, outputs, strip_bytes, load,
+            most_load,
         )  # fmt: skip
     store_element("f64", report, load)
     store_element("f64", report + 8, seen)
-    store_element("f64", report + 16, error if channel < probes else 0.0)
+    store_element("f64", report + 16, error if probe < 0 else 0.0)
 
 
 def _make_winograd_kernel(
@@ -309,10 +350,9 @@ def _make_winograd_kernel(
         clear(kind, lanes, scratch + load_i64(params, ZEROS), load_i64(params, ROW_PITCH) // size)
         fill_columns(params, state, scratch)
         channels, part, pitch = load_i64(params, GROUP_IN), load_i64(params, PART), load_i64(params, PITCH)
-        depths, group_blocks = load_i64(params, KD), load_i64(params, GROUP_BLOCKS)
-        panel_lines = part if load_i64(params, IS_SHARED) != 0 else part * depths
+        panel_lines = part if load_i64(params, IS_SHARED) != 0 else part * load_i64(params, KD)
         panel_step = spread(panel_lines * pitch)
-        sums_step = spread((load_i64(params, TASK_BLOCKS) + 1) * load_i64(state, STRIPS) * rows * width * lanes * size)
+        sums_step = spread((load_i64(params, TASK_BLOCKS) + 1) * load_i64(state, VECTORS) * rows * lanes * size)
         # Lines of the panel end within a vector whose other lanes are multiplied too: with zeros, not with what was
         # there before. A tap of the depth may see a part of the next vector.
         tiles = panel_width(params, state) * load_i64(state, LINE_TILES)
@@ -321,10 +361,6 @@ def _make_winograd_kernel(
             for vector in range(2):
                 at = end + frequency * panel_step + vector * lanes * size
                 copy_vectors(kind, lanes, at, pitch, at, 0, panel_lines, 0)
-        row_bytes = depths * group_blocks * rows * size  # of one channel
-        weights = load_i64(w, W_SPECTRA) + load_i64(state, GROUP) * frequencies * channels * row_bytes
-        probe_bytes = depths * rows * size  # of one channel
-        probes = load_i64(w, W_PROBES) + load_i64(state, GROUP) * frequencies * channels * probe_bytes
         for channel in range(0, channels, part):
             count = min(part, channels - channel)
             transform_part(
@@ -332,9 +368,8 @@ def _make_winograd_kernel(
                 state, scratch, x, channel, count, panel_step,
             )  # fmt: skip
             multiply_part(
-                kind, lanes, rows, width, size, frequencies, chain, params, state, scratch,
-                weights + channel * row_bytes, probes + channel * probe_bytes, count, min(channel, 1), panel_step,
-                sums_step,
+                kind, lanes, rows, width, size, frequencies, chain, params, state, scratch, w, channel, count,
+                panel_step, sums_step,
             )  # fmt: skip
         errors, sums = load_i64(params, ERRORS), scratch + load_i64(params, SUMS)
         if errors > 0:

@@ -100,15 +100,21 @@ def largest_of(typingctx, kind, lanes, source, count):
 
 
 @helper
-def output_at(kind, size, rows, params, sample, weights, depth, height, width):
+def taps_of(params):
+    """Taps along all axes."""
+    return load_i64(params, KD) * load_i64(params, KH) * load_i64(params, KW)
+
+
+@helper
+def output_at(kind, size, params, sample, weights, depth, height, width):
     """One output in double precision, its ``sum |w| |x|``, and how many channels of equal products would weigh as much.
 
-    `weights` is that of its row for the first tap.
+    `weights` is the address of its first weight.
     """
     mode, channels = load_i64(params, MODE), load_i64(params, GROUP_IN)
-    depths, heights, widths = load_i64(params, KD), load_i64(params, KH), load_i64(params, KW)
+    all_taps, heights, widths = taps_of(params), load_i64(params, KH), load_i64(params, KW)
     total, lost, magnitude, squares, taps = 0.0, 0.0, 0.0, 0.0, 0
-    for tap in range(depths * heights * widths):
+    for tap in range(all_taps):
         position = depth + tap // (heights * widths) * load_i64(params, DD) - load_i64(params, LD)
         at_depth = source_index(position, load_i64(params, ND), mode)
         position = height + tap // widths % heights * load_i64(params, DH) - load_i64(params, LH)
@@ -119,7 +125,7 @@ def output_at(kind, size, rows, params, sample, weights, depth, height, width):
             continue
         taps += 1
         offset = at_depth * load_i64(params, XD) + at_height * load_i64(params, XH) + at_width * load_i64(params, XW)
-        at, at_weight = sample + offset * size, weights + tap * channels * rows * size
+        at, at_weight = sample + offset * size, weights + tap * size
         for _channel in range(channels):
             product = float(load_element(kind, at)) * load_element(kind, at_weight)
             if size == 8:  # where doubles are no better than what they judge, keep what sums lose (Knuth's TwoSum)
@@ -132,28 +138,22 @@ def output_at(kind, size, rows, params, sample, weights, depth, height, width):
             magnitude += abs(product)
             squares += product * product
             at += load_i64(params, XC) * size
-            at_weight += rows * size
+            at_weight += all_taps * size
     return total + lost, magnitude, magnitude * magnitude / (squares * taps) if squares > 0.0 else 0.0
 
 
 @helper
 def look_at_tile(
-    kind, size, rows, height_outputs, width_outputs, params, state, x, weights, blocks, output, tile, outputs,
-    output_step, load, most_load,
-):  # fmt: skip
+    kind, size, height_outputs, width_outputs, params, state, x, weights, tile, outputs, output_step, load, most_load
+):
     """The largest ``sum |w| |x|`` of one tile's outputs, or one that settles it, and the rms error of some of them.
 
     The error is infinite where so few channels count that others like them may err far more.
 
-    `output` is the number of the output channel in its group, `tile` that of the tile in the task, `weights` the
-    address of the plain ones, ``[group][block][tap][channel][row]``, `blocks` those of a group. `outputs` is where the
-    results of the channel start, `output_step` bytes from one output of all tiles to the next one.
+    `weights` is the address of the first weight of the output channel, `tile` the number of the tile in the task.
+    `outputs` is where the results of the channel start, `output_step` bytes from one output of all tiles to the next.
     """
-    channels = load_i64(params, GROUP_IN)
-    taps = load_i64(params, KD) * load_i64(params, KH) * load_i64(params, KW)
-    block = load_i64(state, GROUP) * blocks + output // rows
-    at = weights + (block * taps * channels * rows + output % rows) * size
-    channel = load_i64(state, GROUP) * channels
+    channel = load_i64(state, GROUP) * load_i64(params, GROUP_IN)
     sample = x + (load_i64(state, SAMPLE) * load_i64(params, XN) + channel * load_i64(params, XC)) * size
     depth, group = line_at(params, state, tile // load_i64(state, LINE_TILES))
     step, row_step = load_i64(params, COLUMN_STEP), load_i64(params, ROW_STEP)
@@ -167,7 +167,7 @@ def look_at_tile(
         width = column + which % width_outputs * step
         if height >= load_i64(params, OH) or width >= load_i64(params, OW):
             continue
-        value, magnitude, loud = output_at(kind, size, rows, params, sample, at, depth, height, width)
+        value, magnitude, loud = output_at(kind, size, params, sample, weights, depth, height, width)
         if magnitude > seen:
             seen, counted = magnitude, loud
         if looks < _LOOKED_AT:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastdil.jit import helper
-from fastdil.kernels.geometry import DD, GEOMETRY, GROUP_IN, GROUPS, KD, OD, lanes_of
+from fastdil.kernels.geometry import DD, GEOMETRY, GROUP_IN, GROUPS, KD, KH, KW, OD, lanes_of
 from fastdil.kernels.intrinsics import load_i64, store_i64
 from fastdil.kernels.tiles import tile_shape
 from fastdil.kernels.winograd_tiles import OUTPUTS, SAMPLES
@@ -33,12 +33,17 @@ PLAIN_TERMS = 256
     TASK_BLOCKS,
     PART,  # channels that are transformed and multiplied at a time, with all taps of the depth
     IS_BY_TAP,  # 1 if products are summed tap by tap of the depth, 0 if its taps count as channels
+    SPECTRUM,  # bytes of one block's weights of a part of the channels, at all frequencies
+    SPECTRUM_STEP,  # and of these, from one frequency to the next one
+    LAZY_BLOCKS,  # blocks whose weights a task transforms at a time; 0 if it finds all of them transformed
     PITCH,  # bytes from one channel's frequencies to the next one's
     ROW_PITCH,  # bytes of one row of samples after the transform along the height
     PIECE_PITCH,  # bytes from the samples 0 of a line's tiles to the samples 1
     PIECES,  # of a row that are fetched apart
     PIECE,  # samples of one
     PANEL,
+    SPECTRA,
+    PACKING,
     SUMS,
     ROWS,
     ROW_TABLES,  # addresses of each line's rows
@@ -50,11 +55,12 @@ PLAIN_TERMS = 256
     LOADS,
     JOINED,  # byte offsets of the parts of the scratch memory
     ERRORS,  # bytes from sums to what was rounded away from them, if blocks are added exactly; else 0
-) = range(GEOMETRY, GEOMETRY + 35)
-FIELDS = 35
+) = range(GEOMETRY, GEOMETRY + 40)
+FIELDS = 40
 
-#: What the `w` argument points to: transformed weights, plain ones, both of the probes, the report.
-(W_SPECTRA, W_PLAIN, W_PROBES, W_PLAIN_PROBES, W_REPORT) = range(5)
+#: What the `w` argument points to: spectra of all weights (unless tasks transform them), the kernel that makes them,
+#: weights as given, those of the probes, the report.
+(W_SPECTRA, W_TRANSFORM, W_PLAIN, W_PLAIN_PROBES, W_REPORT) = range(5)
 #: Outputs of each group that are computed for the guard alone, with signs of the channels' weights drawn at random:
 #: where all outputs cancel over the channels, sums say nothing of the magnitudes that went into them.
 PROBES = 4
@@ -154,6 +160,13 @@ def open_task(params, state, task, width, lanes, width_outputs):
     store_i64(state, STRIPS, (vectors + width - 1) // width)
 
 
+def packing_bytes(params: np.ndarray, kind: str, vector_bytes: int) -> int:
+    """Scratch memory in which weights of one block and part are put in order before they are transformed."""
+    rows, _ = tile_shape(vector_bytes)
+    terms = int(params[PART] * params[KD] * params[KH] * params[KW])
+    return (lanes_of(kind, vector_bytes) + terms) * rows * (int(kind[1:]) // 8)
+
+
 def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int, height_form: int, width_form: int) -> int:
     """Write pitches and the byte offsets of the scratch memory's parts into `params`; returns its size per worker."""
     rows, width = tile_shape(vector_bytes)
@@ -164,7 +177,7 @@ def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int, height_form
     frequencies, width_outputs = height_samples * width_samples, OUTPUTS[width_form]
     chunk, step = int(params[CHUNK]), int(params[COLUMN_STEP])
     tiles = int(params[TASK_LINES]) * chunk
-    strips = -(-tiles // strip)
+    strips, whole = -(-tiles // strip), -(-tiles // lanes) * lanes
     is_apart = width_form == 1 or int(params[RUN_CHUNKS]) > 0
     pieces = width_samples if is_apart else 1
     runs = -(-chunk // step)
@@ -176,14 +189,20 @@ def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int, height_form
     # Many cache lines are an odd number, so that neighbouring channels do not compete for the same part of L1.
     depths = int(params[KD])
     taps, more = (1, depths - 1) if params[IS_SHARED] else (depths, 0)  # as in `panel_width`
-    pitch = -(-(strips * strip + more * chunk + 2 * lanes) * size // ALIGNMENT)
+    pitch = -(-(whole + more * chunk + 2 * lanes) * size // ALIGNMENT)
     params[PITCH] = (pitch if pitch <= 4 else pitch | 1) * ALIGNMENT
     terms, tables = int(params[PART]) * taps, int(params[TASK_LINES]) + more
-    sums = frequencies * ((int(params[TASK_BLOCKS]) + 1) * strips * rows * strip * size + ALIGNMENT)
+    sums = frequencies * ((int(params[TASK_BLOCKS]) + 1) * rows * whole * size + ALIGNMENT)
+    # So are those from one frequency of a spectrum to the next one: a transform writes to all of them in turn.
+    spectrum_step = (int(params[PART]) * depths * rows * size // ALIGNMENT | 1) * ALIGNMENT
+    params[SPECTRUM_STEP], params[SPECTRUM] = spectrum_step, frequencies * spectrum_step
+    lazy = int(params[LAZY_BLOCKS])
     params[ERRORS] = sums if is_exact else 0
     parts = (
         (None, STATE_FIELDS * 8),
         (PANEL, frequencies * (terms * int(params[PITCH]) + ALIGNMENT)),
+        (SPECTRA, (lazy + 1) * int(params[SPECTRUM]) if lazy else 0),
+        (PACKING, packing_bytes(params, kind, vector_bytes) if lazy else 0),
         (SUMS, 2 * sums if is_exact else sums),
         (ROWS, height_samples * int(params[ROW_PITCH])),
         (ROW_TABLES, tables * height_samples * 8),
