@@ -231,6 +231,7 @@ def interleave_rows(typingctx, kind, lanes, rows, target, source, row_step, pres
     """Transpose: write the first `count` elements of each of `rows` rows, column by column.
 
     `rows` is a power of two; rows from `present` on count as zeros. Room for ``lanes * rows`` elements is overwritten.
+    The same columns of as many following rows are fetched meanwhile.
     """
     kind_name, lane_count, row_count = literals(kind, lanes, rows)
 
@@ -242,6 +243,7 @@ def interleave_rows(typingctx, kind, lanes, rows, target, source, row_step, pres
             is_present = builder.icmp_signed(">", present, constant(row))
             # An empty mask on an address that may not be mapped takes a microcode assist.
             at = builder.select(is_present, builder.add(source, builder.mul(row_step, constant(row))), source)
+            vectors.prefetch(builder.add(at, builder.mul(row_step, constant(row_count))))
             return vectors.load_masked(at, vectors.first_lanes(builder.select(is_present, count, constant(0))))
 
         def interleave(values):
