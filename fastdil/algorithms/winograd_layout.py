@@ -33,9 +33,10 @@ _MOST_STRIPS = 8
 _MOST_ROWS = 1024
 _MOST_SHARES = 8
 
-#: Bytes of spectra (transformed weights) up to which those of all weights are made once; more would come from memory,
-#: and take longer to fetch than to make anew.
-_MOST_KEPT = 4 << 20
+#: Bytes of spectra (transformed weights) that are made once and kept. More would come from memory: tasks make their own.
+_MOST_KEPT = 16 << 20
+#: Bytes that stay in L2, and tiles of a task for which it is faster to make its spectra there than to fetch more.
+_MOST_AT_HAND, _TILES_TO_MAKE = 1 << 19, 96
 #: Bytes of spectra that a task makes at a time.
 _MOST_AT_ONCE = 1 << 20
 
@@ -95,8 +96,6 @@ class Layout:
         self.is_by_tap = problem.kernel[0] > 1 and self.part >= _LEAST_BY_TAP
         self.frequencies = math.prod(SAMPLES[form] for form in self.forms)
         self._block_spectrum = self.frequencies * self.part * problem.kernel[0] * self.rows * int(self.kind[1:]) // 8
-        spectra = self.frequencies * self.terms * self.group_blocks * self.rows * int(self.kind[1:]) // 8
-        self.is_lazy = problem.groups * spectra > _MOST_KEPT
         self._cut(threads)
         self.params = fill(problem, tasks.FIELDS)
         for name in _FIELDS:
@@ -125,13 +124,18 @@ class Layout:
     def _cut_tasks(self, most: int, shares: int, line_parts: int) -> None:
         """Tasks of at most `most` tiles for one of `shares` of the outputs: short lines, or parts of long ones."""
         self.task_blocks = _share(self.group_blocks, -(-self.group_blocks // shares))
-        self.lazy_blocks = 0
-        if self.is_lazy:
-            self.lazy_blocks = _share(self.task_blocks, max(_MOST_AT_ONCE // self._block_spectrum, 1))
         self._cut_lines(min(most, -(-self.tiles // line_parts)))
         self._join_lines(max(most // self.chunk, 1))
+        self.lazy_blocks = 0
+        if self._is_lazy():
+            self.lazy_blocks = _share(self.task_blocks, max(_MOST_AT_ONCE // self._block_spectrum, 1))
         parts = -(-self.group_blocks // self.task_blocks)
         self.tasks = self.problem.batch * self.problem.groups * parts * self.chunks * self.line_blocks
+
+    def _is_lazy(self) -> bool:
+        """Whether tasks transform their weights."""
+        spectra = self.problem.groups * self.group_blocks * self._block_spectrum * self.problem.group_in // self.part
+        return spectra > (_MOST_AT_HAND if self.task_lines * self.chunk >= _TILES_TO_MAKE else _MOST_KEPT)
 
     def _cut_lines(self, most: int) -> None:
         """Chunks of at most `most` tiles: whole runs, or parts of one."""
@@ -184,7 +188,7 @@ class Layout:
     def _kept_bytes(self) -> int:
         """About what a task keeps in its scratch memory: samples and sums, and what rounding lost of these."""
         sums = (2 if self.is_exact else 1) * (self.task_blocks + 1) * self.rows
-        spectra = (self.lazy_blocks + 1) * self._block_spectrum if self.is_lazy else 0
+        spectra = (self.lazy_blocks + 1) * self._block_spectrum if self.lazy_blocks else 0
         return self._tile_bytes() * (self.part * self.problem.kernel[0] + sums) + spectra
 
     def _vectors(self) -> float:
@@ -227,7 +231,7 @@ class Layout:
             "backward": vectors * frequencies * rows,
             "row": lines * OUTPUTS[self.forms[0]] * problem.group_out,
             "store": problem.out_pixels / self.lanes * problem.group_out * planes,
-            "transform": self.tasks / threads * terms * self.task_blocks if self.is_lazy else 0,
+            "transform": self.tasks / threads * terms * self.task_blocks if self.lazy_blocks else 0,
             "stream": self.tasks / threads * frequencies * terms * self.task_blocks * self.rows * size,
             "spill": self.tasks / threads * max(self._kept_bytes() - 4 * machine().l2, 0),
         }
