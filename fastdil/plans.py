@@ -30,7 +30,7 @@ _PACKABLE = 0x0001 | 0x0100
 #: Shapes and layouts whose decisions one plan remembers.
 _MOST_RUNNERS = 64
 #: The bytes of small weights of recent functional calls and those weights prepared, by runner and method.
-_latest = BoundedCache(32)
+_latest = BoundedCache(16)
 
 
 class Runner:

@@ -33,7 +33,7 @@ _MOST_STRIPS = 8
 _MOST_ROWS = 1024
 _MOST_SHARES = 8
 
-#: Bytes of spectra (transformed weights) that are made once and kept. More would come from memory: tasks make their own.
+#: Bytes of spectra (transformed weights) that are made once. More would come from memory: tasks make their own.
 _MOST_KEPT = 16 << 20
 #: Bytes that stay in L2, and tiles of a task for which it is faster to make its spectra there than to fetch more.
 _MOST_AT_HAND, _TILES_TO_MAKE = 1 << 19, 96

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 
+from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
@@ -39,7 +40,7 @@ from fastdil.kernels.geometry import (
     source_index,
 )
 from fastdil.kernels.intrinsics import load_element, load_i64
-from fastdil.kernels.vectors import I32, Vectors, constant, counted_loop, literals, returns
+from fastdil.kernels.vectors import I32, KINDS, Vectors, constant, counted_loop, literals, returns
 from fastdil.kernels.winograd_tasks import (
     COLUMN_STEP,
     FIRST_COLUMN,
@@ -73,27 +74,34 @@ _LEAST_CHANNELS = 3
 
 @intrinsic(prefer_literal=True)
 def largest_of(typingctx, kind, lanes, source, count):
-    """The largest of `count` neighbouring magnitudes, as a double; NaN if one is."""
+    """The largest of `count` neighbouring magnitudes, as a double; NaN if one is.
+
+    Compared as integers, which order magnitudes alike, and NaN behind Inf: one instruction instead of three.
+    """
     kind_name, lane_count = literals(kind, lanes)
 
     def codegen(context, builder, signature, args):
         source, count = args[2:]
-        vectors, doubles = Vectors(builder, kind_name, lane_count), Vectors(builder, "f64", 1)
+        bits, doubles = Vectors(builder, f"i{kind_name[1:]}", lane_count), Vectors(builder, "f64", 1)
+        no_sign = bits.splat(ir.Constant(bits.element, (1 << 8 * bits.size - 1) - 1))
+
+        def larger(a, b):
+            return builder.select(builder.icmp_signed(">", a, b), a, b)
 
         def body(index, carried):
-            at = vectors.at(source, builder.mul(index, constant(lane_count)))
-            return [vectors.maximum(carried[0], vectors.load(at))]
+            value = bits.load(bits.at(source, builder.mul(index, constant(lane_count))))
+            return [larger(carried[0], builder.and_(value, no_sign))]
 
         whole = builder.sdiv(count, constant(lane_count))
         done = builder.mul(whole, constant(lane_count))
-        rest = vectors.load_masked(vectors.at(source, done), vectors.first_lanes(builder.sub(count, done)))
-        (largest,) = counted_loop(builder, whole, [rest], body)
+        rest = bits.load_masked(bits.at(source, done), bits.first_lanes(builder.sub(count, done)))
+        (largest,) = counted_loop(builder, whole, [builder.and_(rest, no_sign)], body)
         half = lane_count // 2
         while half:
             order = [lane + half if lane < half else lane for lane in range(lane_count)]
-            largest = vectors.maximum(largest, vectors.shuffle(largest, largest, order))
+            largest = larger(largest, bits.shuffle(largest, largest, order))
             half //= 2
-        element = builder.extract_element(largest, I32(0))
+        element = builder.bitcast(builder.extract_element(largest, I32(0)), KINDS[kind_name][0])
         return builder.fpext(element, doubles.element) if kind_name == "f32" else element
 
     return returns(types.float64, (kind, lanes, source, count)), codegen
