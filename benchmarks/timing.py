@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 FEWEST = 5
 #: A candidate that needs longer than this for all its samples gets the fewest.
 _BUDGET = 4.0
-#: Seconds of untimed calls before each sample. After a rest the system often wakes a pool's threads on one
-#: core and takes 10 to 20 ms to spread them (seen with OpenVINO and ONNX Runtime: twice the time until then).
-_WARM_UP = 0.02
+#: Seconds of untimed calls before each sample. After a rest the system often wakes a pool's threads on one core, and
+#: takes 10 to 20 ms to spread them, or 40 to 70 where the pool that ran before has just gone to sleep: whoever came
+#: after ONNX Runtime took twice the time until then (Zen 5, two cores).
+_WARM_UP = 0.1
 #: A call longer than this warms itself up.
 _WARM_ENOUGH = 0.1
 #: glibc gives back every freed block above a threshold and faults its pages in again at the next call. The
