@@ -52,12 +52,14 @@ def hard(name: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", NAMES)
-def test_hard_data_stays_within_the_bound_or_is_refused(name, dtype):
+@pytest.mark.parametrize("dilation", [4, (12, 19)])  # long phases; one or two samples between zeros
+def test_hard_data_stays_within_the_bound_or_is_refused(dilation, name, dtype):
     x, w = (array.astype(dtype) for array in hard(name, np.random.default_rng(3)))
-    truth, limit = naive.conv(x, w, **ARGS), naive.bound(dtype, x, w, **ARGS)
-    assert_within(fastdil.conv2d(x, w, **ARGS), truth, limit)
+    args = {"dilation": dilation, "padding": dilation}
+    truth, limit = naive.conv(x, w, **args), naive.bound(dtype, x, w, **args)
+    assert_within(fastdil.conv2d(x, w, **args), truth, limit)
     try:
-        y = fastdil.conv2d(x, w, method="winograd", **ARGS)
+        y = fastdil.conv2d(x, w, method="winograd", **args)
     except ValueError:
         if name in ("random", "rectified"):  # what layers see must not be refused
             raise
@@ -138,6 +140,9 @@ CUT = (
     ((3, 128, 40, 40), (24, 64, 3, 3), {"dilation": 1, "padding": 1, "groups": 2}),
     ((3, 72, 33, 65), (24, 72, 3, 3), {"dilation": 12, "padding": 12}),
     ((3, 72, 23, 33), (24, 72, 3, 3), {"dilation": (4, 12), "padding": (4, 12)}),
+    ((3, 72, 33, 40), (24, 72, 3, 3), {"dilation": (18, 20), "padding": (18, 20)}),
+    ((3, 72, 19, 64), (24, 72, 3, 3), {"dilation": (18, 4), "padding": (18, 4)}),
+    ((3, 40, 5, 70, 9), (20, 40, 3, 3, 3), {"dilation": (1, 40, 5), "padding": (1, 40, 5)}),
     ((3, 24, 13, 21, 40), (18, 24, 3, 3, 3), {"dilation": (3, 1, 2), "padding": (3, 1, 2)}),
     ((3, 24, 7, 5, 300), (18, 24, 3, 1, 4), {"dilation": (2, 1, 5), "padding": "same", "padding_mode": "reflect"}),
 )

@@ -10,7 +10,7 @@ from fastdil import costmodel
 from fastdil.addresses import address_of
 from fastdil.algorithms.base import Call, Estimate, Weights
 from fastdil.algorithms.compiled import activation_address, crop_bytes, real_strides
-from fastdil.algorithms.winograd_layout import LEAST_TERMS, MOST_TERMS, Layout, arranged
+from fastdil.algorithms.winograd_layout import LEAST_TERMS, MOST_TERMS, Layout, arranged, has_partners
 from fastdil.cache import BoundedCache
 from fastdil.errors import UntameInputError
 from fastdil.hardware import Machine, machine
@@ -88,7 +88,7 @@ class Winograd:
             return f"it sums at most {MOST_TERMS} taps along the axis it does not transform, not {problem.kernel[0]}"
         for axis in (1, 2):
             outputs, dilation = problem.out_size[axis], problem.dilation[axis]
-            if problem.kernel[axis] > 1 and outputs < 2 * dilation:
+            if problem.kernel[axis] > 1 and not has_partners(problem, axis):
                 return f"it joins outputs {dilation} apart, and most of an axis of {outputs} would have no partner"
         return None
 

@@ -12,7 +12,7 @@ from fastdil.hardware import machine
 from fastdil.kernels import winograd_tasks as tasks
 from fastdil.kernels.geometry import fill, lanes_of
 from fastdil.kernels.tiles import tile_shape
-from fastdil.kernels.winograd_tiles import OUTPUTS, SAMPLES, SHORT, TAPS
+from fastdil.kernels.winograd_tiles import OUTPUTS, PAIR, SAMPLES, TAPS
 from fastdil.problem import Problem
 from fastdil.workspace import limit_bytes
 
@@ -44,7 +44,7 @@ _MOST_AT_ONCE = 1 << 20
 _FIELDS = (
     "lines", "plane_lines", "task_lines", "line_blocks", "row_step", "column_step", "tiles", "chunk", "chunks",
     "run_chunks", "group_blocks", "task_blocks", "is_shared", "long_runs", "long_blocks", "short_blocks", "part",
-    "is_by_tap", "lazy_blocks",
+    "is_by_tap", "lazy_blocks", "rows_before", "columns_before",
 )  # fmt: skip
 
 
@@ -57,8 +57,7 @@ def arranged(problem: Problem) -> Problem:
     depths, heights, widths = problem.kernel
     is_image = depths == 1 and problem.size[0] == 1 and problem.out_size[0] == 1
     suits_planes = problem.terms >= LEAST_TERMS[True] and all(
-        2 < problem.kernel[axis] <= max(TAPS.values()) and problem.out_size[axis] >= 2 * problem.dilation[axis]
-        for axis in (1, 2)
+        2 < problem.kernel[axis] <= max(TAPS.values()) and has_partners(problem, axis) for axis in (1, 2)
     )
     if not is_image or suits_planes or 1 in (heights, widths):
         return problem
@@ -86,6 +85,10 @@ class Layout:
         self.lanes = lanes_of(self.kind, self.vector_bytes)
         depth, height, width = problem.out_size
         self.forms = _axis_forms(problem)
+        self.rows_before, self.columns_before = (
+            problem.windows[axis].lo - (problem.dilation[axis] if form == PAIR else 0)
+            for axis, form in zip((1, 2), self.forms, strict=True)
+        )
         self.row_step, self.plane_lines = _groups(self.forms[0], problem.dilation[1], height)
         self.column_step, self.tiles = _groups(self.forms[1], problem.dilation[2], width)
         self.lines = depth * self.plane_lines
@@ -242,17 +245,27 @@ def _part_channels(problem: Problem) -> int:
     return _share(problem.group_in, max(MOST_TERMS // problem.kernel[0], 1))
 
 
+def has_partners(problem: Problem, axis: int) -> bool:
+    """Whether most outputs of an axis have others in their phase with which they can share a tile."""
+    return problem.out_size[axis] >= 2 * problem.dilation[axis] or _is_pairs(problem, axis)
+
+
+def _is_pairs(problem: Problem, axis: int) -> bool:
+    """Whether the phases of an axis are one or two samples between zeros, of three taps."""
+    dilation, size = problem.dilation[axis], problem.size[axis]
+    is_same = problem.kernel[axis] == TAPS[PAIR] and problem.padding[axis] == (dilation, dilation)
+    return is_same and problem.padding_mode == "zeros" and dilation < size <= 2 * dilation
+
+
 def _axis_forms(problem: Problem) -> tuple[int, int]:
     """Forms of the height and the width: of those for as many taps, the ones with the fewest multiplications."""
 
-    def products(form: int, axis: int) -> int:
-        return SAMPLES[form] * _groups(form, problem.dilation[axis], problem.out_size[axis])[1]
+    def best(axis: int) -> int:
+        taps, dilation, outputs = problem.kernel[axis], problem.dilation[axis], problem.out_size[axis]
+        forms = [form for form in TAPS if TAPS[form] == taps and (form != PAIR or _is_pairs(problem, axis))]
+        return min(forms, key=lambda form: SAMPLES[form] * _groups(form, dilation, outputs)[1])
 
-    height, width = (
-        min((taps, SHORT), key=lambda form: products(form, axis)) if taps == TAPS[SHORT] else taps
-        for axis, taps in ((1, problem.kernel[1]), (2, problem.kernel[2]))
-    )
-    return height, width
+    return best(1), best(2)
 
 
 def _groups(form: int, dilation: int, outputs: int) -> tuple[int, int]:

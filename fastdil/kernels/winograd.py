@@ -131,16 +131,16 @@ def multiply_blocks(
     block_bytes = vectors * lanes * row_bytes
     first_sums = scratch + load_i64(params, SUMS) + (first - load_i64(state, FIRST_BLOCK)) * block_bytes
     for frequency in range(frequencies):
-        for block in range(last - first + (1 if probes != 0 else 0)):
-            at, is_probe = weights + block * spectrum, 0
-            if block == last - first:
-                at, is_probe = probes, 1
-            for strip in range(load_i64(state, STRIPS)):
+        for strip in range(load_i64(state, STRIPS)):
+            used = min(width, vectors - strip * width)
+            for block in range(last - first + (1 if probes != 0 else 0)):
+                at, is_probe = weights + block * spectrum, 0
+                if block == last - first:
+                    at, is_probe = probes, 1
                 sums = first_sums + block * block_bytes + strip * tile_bytes
                 multiply_tile(
-                    kind, lanes, rows, chain, min(width, vectors - strip * width), at + frequency * spectrum_step,
-                    panel + strip * strip_bytes, taps, tap_step, terms, pitch, sums, sums + errors if errors > 0 else 0,
-                    resume, is_probe,
+                    kind, lanes, rows, chain, used, at + frequency * spectrum_step, panel + strip * strip_bytes, taps,
+                    tap_step, terms, pitch, sums, sums + errors if errors > 0 else 0, resume, is_probe,
                 )  # fmt: skip
         panel += frequency_step
         first_sums += sums_step

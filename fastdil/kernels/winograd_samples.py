@@ -10,8 +10,6 @@ from fastdil.kernels.geometry import (
     GROUP_IN,
     KD,
     LD,
-    LH,
-    LW,
     MODE,
     ND,
     NH,
@@ -27,6 +25,7 @@ from fastdil.kernels.intrinsics import load_i64, store_i64
 from fastdil.kernels.winograd_tasks import (
     COLUMN_STEP,
     COLUMNS,
+    COLUMNS_BEFORE,
     COPY_TABLE,
     FIRST_COLUMN,
     GROUP,
@@ -42,6 +41,7 @@ from fastdil.kernels.winograd_tasks import (
     ROW_STEP,
     ROW_TABLES,
     ROWS,
+    ROWS_BEFORE,
     SAMPLE,
     ZEROS,
     first_output,
@@ -62,7 +62,7 @@ def fill_columns(params, state, scratch):
     """Where the samples of all pieces of a row stand, as offsets into a row of the input, or `OUTSIDE`."""
     count, step = load_i64(params, PIECE), load_i64(params, COLUMN_STEP)
     first, mode, size = (
-        load_i64(state, FIRST_COLUMN) - load_i64(params, LW),
+        load_i64(state, FIRST_COLUMN) - load_i64(params, COLUMNS_BEFORE),
         load_i64(params, MODE),
         load_i64(params, NW),
     )
@@ -107,7 +107,7 @@ def row_address(params, size, plane, position):
 @helper
 def find_rows(params, size, height_samples, table, plane, first_row):
     """List the addresses of a line's rows in the first channel, 0 for padding zeros (all, if `plane` is 0)."""
-    first, step = first_row - load_i64(params, LH), load_i64(params, DH)
+    first, step = first_row - load_i64(params, ROWS_BEFORE), load_i64(params, DH)
     for index in range(height_samples):
         store_i64(table, index, row_address(params, size, plane, first + index * step) if plane != 0 else 0)
 
@@ -120,7 +120,7 @@ def fetch_piece(
 
     The line that is listed at `following`, `next_move` bytes on, comes next.
     """
-    count, at = load_i64(params, PIECE), load_i64(state, FIRST_COLUMN) - load_i64(params, LW)
+    count, at = load_i64(params, PIECE), load_i64(state, FIRST_COLUMN) - load_i64(params, COLUMNS_BEFORE)
     at += piece * load_i64(params, COLUMN_STEP)
     row_pitch = load_i64(params, ROW_PITCH)
     place = scratch + load_i64(params, ROWS) + piece * load_i64(params, PIECE_PITCH)
@@ -185,7 +185,7 @@ def transform_line(
     """All frequencies of one line's tiles in one channel, `move` bytes behind the one whose rows `table` lists."""
     rows, row, piece_pitch = scratch + load_i64(params, ROWS), load_i64(table, 0), load_i64(params, PIECE_PITCH)
     pieces, column_step = load_i64(params, PIECES), load_i64(params, COLUMN_STEP)
-    first = load_i64(state, FIRST_COLUMN) - load_i64(params, LW)
+    first = load_i64(state, FIRST_COLUMN) - load_i64(params, COLUMNS_BEFORE)
     # Whole vectors are read: up to one for each output of a tile, and as many samples, beyond the last piece.
     beyond = first + (pieces - 1) * column_step + load_i64(params, PIECE) + 2 * width_outputs * lanes
     is_inside = row != 0 and first >= 0 and beyond <= load_i64(params, NW) and load_i64(params, XW) == 1

@@ -23,6 +23,8 @@ PLAIN_TERMS = 256
     LONG_RUNS,  # runs of such lines that are one line longer than the others
     LONG_BLOCKS,  # tasks of one of these
     SHORT_BLOCKS,  # and of one of the others
+    ROWS_BEFORE,  # from the first sample that a tile reads, at the first output, to the input
+    COLUMNS_BEFORE,
     ROW_STEP,
     COLUMN_STEP,  # outputs per run: the dilation, or the whole axis where it has one tap
     TILES,  # of one line
@@ -55,8 +57,8 @@ PLAIN_TERMS = 256
     LOADS,
     JOINED,  # byte offsets of the parts of the scratch memory
     ERRORS,  # bytes from sums to what was rounded away from them, if blocks are added exactly; else 0
-) = range(GEOMETRY, GEOMETRY + 40)
-FIELDS = 40
+) = range(GEOMETRY, GEOMETRY + 42)
+FIELDS = 42
 
 #: What the `w` argument points to: spectra of all weights (unless tasks transform them), the kernel that makes them,
 #: weights as given, those of the probes, the report.

@@ -5,13 +5,17 @@ multiplications instead of r (n + 1 - r) (Winograd, Arithmetic Complexity of Com
 samples at 0, 3/4, -3/4, 3/2 and -3/2; three taps on few outputs five, at 1/2, -1/2, 3/2 and -3/2. Samples are
 transformed alike for any number of taps; an axis of one tap passes through. Frequencies are as many as samples.
 
+Where an axis has only two samples in a phase, and zeros around them, two outputs of three taps are w1 x0 + w2 x1 and
+w0 x0 + w1 x1: three multiplications, as ``w1 (x0 + x1)`` is in both (F(2,2), with the parts of taps and samples
+exchanged).
+
 The points are not 0, 1 and 2: with 3 x 3 taps these err two to four times as much (`docs/performance.md`). All factors
 of samples and outputs are exact in float32.
 """
 
 from __future__ import annotations
 
-from functools import reduce
+from functools import partial, reduce
 
 from numba import types
 from numba.extending import intrinsic
@@ -22,9 +26,12 @@ from fastdil.kernels.vectors import Vectors, constant, counted_loop, literals, r
 
 #: The *form* of an axis is its number of taps, or this one: three taps, and three outputs of five samples.
 SHORT = 13
+#: And three taps on two samples between zeros: the tile starts where the second tap of its first output reads, and the
+#: third of its samples is one of those zeros.
+PAIR = 23
 #: Samples that one tile reads along an axis of a form, outputs that it makes, and taps.
-SAMPLES = {1: 1} | dict.fromkeys((2, 3, 4, 5), 6) | {SHORT: 5}
-OUTPUTS = {1: 1, 2: 5, 3: 4, 4: 3, 5: 2, SHORT: 3}
+SAMPLES = {1: 1} | dict.fromkeys((2, 3, 4, 5), 6) | {SHORT: 5, PAIR: 3}
+OUTPUTS = {1: 1, 2: 5, 3: 4, 4: 3, 5: 2, SHORT: 3, PAIR: 2}
 TAPS = {form: form % 10 for form in SAMPLES}
 #: The points other than 0, which six samples have too, and infinity; each also with the opposite sign.
 _POINTS = dict.fromkeys((2, 3, 4, 5), (0.75, 1.5)) | {SHORT: (0.5, 1.5)}
@@ -50,6 +57,8 @@ def _forward(vectors: Vectors, form: int, x: list) -> list:
     """Samples to frequencies: the rows are the polynomials with all points but one as roots."""
     if form == 1:
         return x
+    if form == PAIR:
+        return [x[0], vectors.add(x[0], x[1]), x[1]]
     a, b = _POINTS[form]
     both, product, first = a * a + b * b, a * a * b * b, SAMPLES[form] - 5
     ends = [_scaled(vectors, product, x[i], _scaled(vectors, -both, x[i + 2], x[i + 4])) for i in range(first + 1)]
@@ -65,6 +74,8 @@ def _backward(vectors: Vectors, form: int, m: list) -> list:
     """Products at each frequency to outputs: output i is the sum of those at each point, times its i-th power."""
     if form == 1:
         return m
+    if form == PAIR:
+        return [vectors.add(m[1], m[2]), vectors.add(m[1], m[0])]
     (a, b), (a_plus, a_minus, b_plus, b_minus, last) = _POINTS[form], m[-5:]
     sums = vectors.add(a_plus, a_minus), vectors.add(b_plus, b_minus)
     differences = vectors.sub(a_plus, a_minus), vectors.sub(b_plus, b_minus)
@@ -81,6 +92,8 @@ def _load(vectors: Vectors, form: int, m: list):
     """At least the sum of the magnitudes that `_backward` adds up to any output; `m` are magnitudes."""
     if form == 1:
         return m[0]
+    if form == PAIR:
+        return reduce(vectors.add, m)
     *first, a_plus, a_minus, b_plus, b_minus, last = m
     rest = reduce(vectors.add, first, vectors.add(last, vectors.add(a_plus, a_minus)))
     return _scaled(vectors, _POINTS[form][1] ** (OUTPUTS[form] - 1), vectors.add(b_plus, b_minus), rest)
@@ -90,6 +103,8 @@ def _weights_forward(doubles: Vectors, form: int, w: list) -> list:
     """Weights to frequencies: their polynomial at each point, over the product of its distances from the others."""
     if form == 1:
         return w
+    if form == PAIR:
+        return [doubles.sub(w[0], w[1]), w[1], doubles.sub(w[2], w[1])]
     (a, b), has_zero = _POINTS[form], SAMPLES[form] > 5
 
     def polynomial(first: int, point: float, norm: float):
@@ -235,12 +250,10 @@ def frequency_tile(
         def step(_, carried):
             at_weights, at_panel, *sums = carried
             samples = [vectors.load(vectors.at(at_panel, v * lane_count)) for v in range(tile_width)]
-            for v in range(tile_width if fetches_next else 0):
-                vectors.prefetch(vectors.at(at_panel, (tile_width + v) * lane_count))
             sums = accumulate(vectors, sums, samples, [vectors.at(at_weights, row) for row in range(rows_at_once)])
             return [vectors.at(at_weights, tile_rows), builder.add(at_panel, pitch), *sums]
 
-        def add_chain(_, carried):
+        def add_chain(places, _, carried):
             at_weights, at_panel, left, ahead, *totals = carried
             # The tile and its errors, which may have left L2 since the last block of terms.
             for place in places:
@@ -252,33 +265,33 @@ def frequency_tile(
             totals = [vectors.add(total, value) for total, value in zip(totals, sums, strict=True)]
             return [at_weights, at_panel, builder.sub(left, most), ahead, *totals]
 
-        def add_tap(_, carried):
+        def add_tap(places, _, carried):
             at_weights, at_panel, *rest = carried
-            results = counted_loop(builder, chains, [at_weights, at_panel, terms, *rest], add_chain)
+            start = [at_weights, at_panel, terms, *rest]
+            results = counted_loop(builder, chains, start, partial(add_chain, places))
             return [results[0], builder.add(at_panel, tap_step), *results[3:]]
 
         most = builder.sdiv(builder.add(terms, builder.sub(chains, constant(1))), chains)
         is_exact = builder.icmp_signed("!=", errors, constant(0))
         lines_per_chain = -(-rows_at_once * tile_width * lane_count * vectors.size // (64 * _FETCHING_CHAINS))
 
-        def add_rows():
+        def add_rows(part, _):
+            row = builder.mul(part, constant(rows_at_once))
+            shift = builder.mul(row, constant(tile_width * lane_count))
+            here, here_errors = vectors.at(tile, shift), vectors.at(errors, shift)
+            places = [here, builder.select(is_exact, here_errors, here)]
             start = [vectors.at(weights, row), panel, constant(0), *zeros]
-            totals = counted_loop(builder, taps, start, add_tap)[3:]
+            totals = counted_loop(builder, taps, start, partial(add_tap, places))[3:]
             with builder.if_else(is_exact) as (exactly, plainly):
                 with exactly:
                     close_chain_exactly(vectors, here, here_errors, totals, resume)
                 with plainly:
                     close_chain(vectors, here, totals, resume)
+            return []
 
-        for row in range(0, tile_rows, rows_at_once):
-            fetches_next = row > 0  # the strip of the next tile, while there is time between the products
-            here, here_errors = (vectors.at(place, row * tile_width * lane_count) for place in (tile, errors))
-            places = [here, builder.select(is_exact, here_errors, here)]
-            if row == 0:
-                add_rows()
-                continue
-            with builder.if_then(builder.icmp_signed("==", is_half, constant(0))):
-                add_rows()
+        parts = tile_rows // rows_at_once
+        is_whole = builder.icmp_signed("==", is_half, constant(0))
+        counted_loop(builder, builder.select(is_whole, constant(parts), constant(1)), [], add_rows)
         return context.get_dummy_value()
 
     arguments = (
