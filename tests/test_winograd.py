@@ -209,6 +209,20 @@ def test_a_plan_serves_sizes_that_are_computed_otherwise():
         assert_within(layer(x), naive.conv(x, w, **args), naive.bound("float32", x, w, **args))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("channels", range(64, 72))
+def test_any_number_of_channels(channels, dtype):
+    """Weights of one frequency fill any part of a cache line; those of the next one begin a line."""
+    rng = np.random.default_rng(10)
+    x = rng.standard_normal((1, channels, 9, 21)).astype(dtype)
+    w = rng.standard_normal((9, channels, 3, 3)).astype(dtype)
+    for shape in ((9, channels, 3, 3), (9, channels, 3)):
+        data, weights = (x, w) if len(shape) == 4 else (x[:, :, 0], w[:, :, 0])
+        y = fastdil.conv(data, weights, padding=1, method="winograd")
+        truth, limit = naive.conv(data, weights, padding=1), naive.bound(dtype, data, weights, padding=1)
+        assert_within(y, truth, limit)
+
+
 def test_many_taps_along_the_height_are_refused():
     with pytest.raises(ValueError, match="at most 128 taps"):
         fastdil.conv2d(np.ones((1, 2, 200, 9), "f4"), np.ones((1, 2, 129, 3), "f4"), method="winograd")

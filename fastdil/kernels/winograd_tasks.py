@@ -196,7 +196,7 @@ def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int, height_form
     terms, tables = int(params[PART]) * taps, int(params[TASK_LINES]) + more
     sums = frequencies * ((int(params[TASK_BLOCKS]) + 1) * rows * whole * size + ALIGNMENT)
     # So are those from one frequency of a spectrum to the next one: a transform writes to all of them in turn.
-    spectrum_step = (int(params[PART]) * depths * rows * size // ALIGNMENT | 1) * ALIGNMENT
+    spectrum_step = (-(-int(params[PART]) * depths * rows * size // ALIGNMENT) | 1) * ALIGNMENT
     params[SPECTRUM_STEP], params[SPECTRUM] = spectrum_step, frequencies * spectrum_step
     lazy = int(params[LAZY_BLOCKS])
     params[ERRORS] = sums if is_exact else 0
