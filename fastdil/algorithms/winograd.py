@@ -36,12 +36,12 @@ class _Weights:
         self.plain, self.plain_probes = w, _probes(problem, w)
         self._spectra: BoundedCache = BoundedCache(_MOST_SPECTRA)
 
-    def places(self, layout: Layout, transform: int, report: np.ndarray) -> np.ndarray:
+    def places(self, layout: Layout, transform: int, report: np.ndarray, loudest: np.ndarray) -> np.ndarray:
         """What the kernel's `w` points to; `transform` is the address of the kernel that makes spectra."""
-        places = np.zeros(5, np.int64)
+        places = np.zeros(6, np.int64)
         places[tasks.W_TRANSFORM] = transform
         places[tasks.W_PLAIN], places[tasks.W_PLAIN_PROBES] = address_of(self.plain), address_of(self.plain_probes)
-        places[tasks.W_REPORT] = address_of(report)
+        places[tasks.W_REPORT], places[tasks.W_LOUDEST] = address_of(report), address_of(loudest)
         if not layout.lazy_blocks:
             key = (layout.forms, layout.problem.kernel)
             spectra = self._spectra.get(key)
@@ -124,8 +124,8 @@ class Winograd:
         shape, is_plane = (problem.batch, problem.in_channels, *problem.size), 1 not in problem.kernel[1:]
 
         def call(x: np.ndarray, weights: Weights, bias: np.ndarray | None, out: np.ndarray) -> None:
-            report = np.zeros(report_shape)
-            places = weights.data.places(layout, transform.address, report)
+            report, loudest = np.zeros(report_shape), np.zeros((problem.batch, tasks.REPORT_ROWS))
+            places = weights.data.places(layout, transform.address, report, loudest)
             at_bias = 0 if bias is None else address_of(bias)
             launch(address_of(x) + skip, address_of(places), at_bias, address_of(out))
             outputs, signed = _loudest(report)

@@ -62,6 +62,7 @@ from fastdil.kernels.winograd_tasks import (
     TASK_BLOCKS,
     TASK_LINE_COUNT,
     VECTORS,
+    W_LOUDEST,
     W_PLAIN,
     W_PLAIN_PROBES,
     W_REPORT,
@@ -307,7 +308,8 @@ def report_load(
 ):  # fmt: skip
     """Write the largest load of the task, which is in `channel`, and what a look at its tile shows.
 
-    Channels behind the last block are probes: their signs are random, so their errors say nothing of other outputs.
+    Only the loudest tile of a sample counts: there is no look where another task has seen a louder one. Channels behind
+    the last block are probes: their signs are random, so their errors say nothing of other outputs.
     """
     load = combine_channel(
         kind, lanes, rows, width, size, height_form, width_form, params, state, scratch, channel, frequency_step
@@ -321,7 +323,10 @@ def report_load(
         weights, row = load_i64(w, W_PLAIN_PROBES), group * PROBES + probe
     weights += row * load_i64(params, GROUP_IN) * taps_of(params) * size
     seen, error = 0.0, 0.0
-    if load > 0.0:
+    # Threads may overwrite each other's: what stands there is at most the largest, which is never passed over.
+    loudest = load_i64(w, W_LOUDEST) + (2 * load_i64(state, SAMPLE) + (0 if probe < 0 else 1)) * 8
+    if load > 0.0 and load >= load_element("f64", loudest):
+        store_element("f64", loudest, load)
         strip_bytes, outputs = load_i64(state, STRIPS) * width * lanes * size, scratch + load_i64(params, OUTPUTS_AT)
         seen, error = look_at_tile(
             kind, size, height_outputs, width_outputs, params, state, x, weights, tile, outputs, strip_bytes, load,

@@ -61,8 +61,8 @@ PLAIN_TERMS = 256
 FIELDS = 42
 
 #: What the `w` argument points to: spectra of all weights (unless tasks transform them), the kernel that makes them,
-#: weights as given, those of the probes, the report.
-(W_SPECTRA, W_TRANSFORM, W_PLAIN, W_PLAIN_PROBES, W_REPORT) = range(5)
+#: weights as given, those of the probes, the report, the largest loads of each sample so far (outputs, probes).
+(W_SPECTRA, W_TRANSFORM, W_PLAIN, W_PLAIN_PROBES, W_REPORT, W_LOUDEST) = range(6)
 #: Outputs of each group that are computed for the guard alone, with signs of the channels' weights drawn at random:
 #: where all outputs cancel over the channels, sums say nothing of the magnitudes that went into them.
 PROBES = 4
