@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 
-from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
@@ -40,7 +39,7 @@ from fastdil.kernels.geometry import (
     source_index,
 )
 from fastdil.kernels.intrinsics import load_element, load_i64
-from fastdil.kernels.vectors import I32, KINDS, Vectors, constant, counted_loop, literals, returns
+from fastdil.kernels.vectors import I32, Vectors, constant, counted_loop, literals, returns
 from fastdil.kernels.winograd_tasks import (
     COLUMN_STEP,
     FIRST_COLUMN,
@@ -82,8 +81,8 @@ def largest_of(typingctx, kind, lanes, source, count):
 
     def codegen(context, builder, signature, args):
         source, count = args[2:]
-        bits, doubles = Vectors(builder, f"i{kind_name[1:]}", lane_count), Vectors(builder, "f64", 1)
-        no_sign = bits.splat(ir.Constant(bits.element, (1 << 8 * bits.size - 1) - 1))
+        bits, numbers = Vectors(builder, f"i{kind_name[1:]}", lane_count), Vectors(builder, kind_name, 1)
+        no_sign = bits.filled((1 << 8 * bits.size - 1) - 1)
 
         def larger(a, b):
             return builder.select(builder.icmp_signed(">", a, b), a, b)
@@ -101,8 +100,8 @@ def largest_of(typingctx, kind, lanes, source, count):
             order = [lane + half if lane < half else lane for lane in range(lane_count)]
             largest = larger(largest, bits.shuffle(largest, largest, order))
             half //= 2
-        element = builder.bitcast(builder.extract_element(largest, I32(0)), KINDS[kind_name][0])
-        return builder.fpext(element, doubles.element) if kind_name == "f32" else element
+        element = builder.bitcast(builder.extract_element(largest, I32(0)), numbers.element)
+        return builder.fpext(element, Vectors(builder, "f64", 1).element) if kind_name == "f32" else element
 
     return returns(types.float64, (kind, lanes, source, count)), codegen
 
