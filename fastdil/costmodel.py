@@ -20,7 +20,7 @@ from fastdil.hardware import machine
 #: thread. They predict 1.4 and 0.7 TFLOP/s on two cores for 256 channels of 65 x 65 and 3 x 3 taps at one and three
 #: products; 3 x 3 layers of the prototype reached 1.5 to 1.8 and 0.70 to 0.80.
 _AMX = {
-    "call": 6000.0, "task": 1000.0, "store": 7.0, "copy": 1.0, "run": 4.5, "gather": 5.5, "entry": 11.0, "index": 5.7,
+    "call": 1000.0, "task": 450.0, "store": 4.0, "copy": 1.3, "run": 0.8, "gather": 13.0, "entry": 10.5, "index": 1.9,
     "stream": 0.02, "split": 2.0, "product": 8.4, "prepare": 0.0, "weight": 1.0,
 }  # fmt: skip
 

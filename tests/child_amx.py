@@ -278,9 +278,11 @@ def test_what_no_tap_reads_does_not_matter_and_zeros_are_tame():
 BIG = ((4, 256, 65, 65), (256, 256, 3, 3))
 
 
-@pytest.mark.parametrize("precision", ["medium", "high"])
-def test_it_is_chosen_for_large_layers_at_the_lower_precisions(precision):
-    why = fastdil.explain(*BIG, precision=precision, padding=2, dilation=2)
+@pytest.mark.parametrize(("precision", "taps"), [("medium", 3), ("medium", 7), ("high", 7)])
+def test_it_is_chosen_for_large_layers_at_the_lower_precisions(precision, taps):
+    """With three products, only where minimal filtering does not save as many."""
+    x_shape, w_shape = BIG
+    why = fastdil.explain(x_shape, (*w_shape[:2], taps, taps), precision=precision, padding=2, dilation=2)
     assert why.chosen == "amx"
     assert "goes to the next" in row(why, "amx").reason
 
