@@ -1,13 +1,14 @@
 """Minimal filtering on the dilation phases: the compiled part of `winograd`.
 
 With three taps and dilation d, outputs i, i + d, i + 2 d and i + 3 d read the samples i, i + d up to i + 5 d: a tile of
-Winograd's F(4,3), whatever d is; two taps make F(5,2), four F(3,4), five F(2,5), three taps on few outputs F(3,3). A
-*line* is a group of as many output rows that are d apart (one row if the height has one tap); its tiles start at all
-columns of every fourth run of d.
+Winograd's F(4,3), whatever d is; two taps make F(5,2), four F(3,4), five F(2,5), three taps on few outputs F(3,3) or
+F(2,2). A *line* is a group of as many output rows that are d apart (one row if the height has one tap); its tiles start
+at all columns of every fourth run of d.
 
 One task takes several lines (or a chunk of one) of one sample, one group and one chunk of output channels. It walks
 over input channels, with all taps of the depth, in parts: transform their samples to all frequencies, in scratch
-memory; multiply with the transformed weights, frequency by frequency; and transform back when the last part is in.
+memory; multiply with the transformed weights, which it makes itself where they are many, frequency by frequency; and
+transform back when the last part is in.
 Lines of a task may be a dilation of the depth apart: their taps along the depth then share the transformed samples.
 """
 
@@ -22,10 +23,11 @@ from fastdil.kernels.copies import copy_run, copy_vectors
 from fastdil.kernels.driver import KERNEL_ARGUMENTS
 from fastdil.kernels.finish import finish_row
 from fastdil.kernels.geometry import ACTIVATE, GROUP_IN, GROUP_OUT, GROUPS, KD, OH, OUT_PIXELS, OW, RELU, lanes_of
-from fastdil.kernels.intrinsics import call_kernel, call_on_row, load_element, load_i64, store_element
+from fastdil.kernels.intrinsics import call_on_row, load_element, load_i64, store_element
 from fastdil.kernels.tiles import tile_shape
 from fastdil.kernels.totals import settle_tile
 from fastdil.kernels.winograd_guard import MOST_LOAD, largest_of, look_at_tile, taps_of
+from fastdil.kernels.winograd_products import multiply_part
 from fastdil.kernels.winograd_samples import clear, fill_columns, transform_part
 from fastdil.kernels.winograd_tasks import (
     COLUMN_STEP,
@@ -33,16 +35,12 @@ from fastdil.kernels.winograd_tasks import (
     FIRST_BLOCK,
     FIRST_COLUMN,
     GROUP,
-    GROUP_BLOCKS,
-    IS_BY_TAP,
     IS_SHARED,
     JOINED,
     LAST_BLOCK,
-    LAZY_BLOCKS,
     LINE_TILES,
     LOADS,
     OUTPUTS_AT,
-    PACKING,
     PANEL,
     PART,
     PIECES,
@@ -54,9 +52,6 @@ from fastdil.kernels.winograd_tasks import (
     ROW_STEP,
     ROWS,
     SAMPLE,
-    SPECTRA,
-    SPECTRUM,
-    SPECTRUM_STEP,
     STRIPS,
     SUMS,
     TASK_BLOCKS,
@@ -66,8 +61,6 @@ from fastdil.kernels.winograd_tasks import (
     W_PLAIN,
     W_PLAIN_PROBES,
     W_REPORT,
-    W_SPECTRA,
-    W_TRANSFORM,
     ZEROS,
     first_output,
     line_at,
@@ -80,7 +73,6 @@ from fastdil.kernels.winograd_tiles import (
     OUTPUTS,
     SAMPLES,
     combine_frequencies,
-    frequency_tile,
     join_runs,
 )
 from fastdil.workspace import ALIGNMENT
@@ -90,96 +82,6 @@ from fastdil.workspace import ALIGNMENT
 def spread(step):
     """The next odd number of cache lines: samples at all frequencies then lie in different sets of L1."""
     return (step // ALIGNMENT | 1) * ALIGNMENT
-
-
-@helper
-def multiply_tile(
-    kind, lanes, rows, chain, used, weights, panel, taps, tap_step, terms, pitch, tile, errors, resume, is_half
-):  # fmt: skip
-    """One tile; the last strip may use fewer vectors than the others."""
-    if used == 3:
-        frequency_tile(
-            kind, lanes, rows, 3, chain, weights, panel, taps, tap_step, terms, pitch, tile, errors, resume, is_half
-        )
-    elif used == 2:
-        frequency_tile(
-            kind, lanes, rows, 2, chain, weights, panel, taps, tap_step, terms, pitch, tile, errors, resume, is_half
-        )
-    else:
-        frequency_tile(
-            kind, lanes, rows, 1, chain, weights, panel, taps, tap_step, terms, pitch, tile, errors, resume, is_half
-        )
-
-
-@helper
-def multiply_blocks(
-    kind, lanes, rows, width, size, frequencies, chain, params, state, scratch, first, last, weights, probes, channels,
-    resume, frequency_step, sums_step,
-):  # fmt: skip
-    """Multiply the panel with the weights of some blocks of outputs, at all frequencies.
-
-    `weights` is where their spectra begin, `probes` the probes' (0: without them), which count as the block behind.
-    One frequency after the other, so that samples come from L1 or L2.
-    """
-    strip_bytes, tile_bytes, row_bytes = width * lanes * size, rows * width * lanes * size, rows * size
-    depths, pitch = load_i64(params, KD), load_i64(params, PITCH)
-    spectrum, spectrum_step = load_i64(params, SPECTRUM), load_i64(params, SPECTRUM_STEP)
-    taps, terms, tap_step = 1, channels * depths, 0
-    if load_i64(params, IS_BY_TAP) != 0:
-        is_shared = load_i64(params, IS_SHARED) != 0
-        taps, terms, tap_step = depths, channels, load_i64(state, LINE_TILES) * size if is_shared else channels * pitch
-    panel, vectors, errors = scratch + load_i64(params, PANEL), load_i64(state, VECTORS), load_i64(params, ERRORS)
-    block_bytes = vectors * lanes * row_bytes
-    first_sums = scratch + load_i64(params, SUMS) + (first - load_i64(state, FIRST_BLOCK)) * block_bytes
-    for frequency in range(frequencies):
-        for strip in range(load_i64(state, STRIPS)):
-            used = min(width, vectors - strip * width)
-            for block in range(last - first + (1 if probes != 0 else 0)):
-                at, is_probe = weights + block * spectrum, 0
-                if block == last - first:
-                    at, is_probe = probes, 1
-                sums = first_sums + block * block_bytes + strip * tile_bytes
-                multiply_tile(
-                    kind, lanes, rows, chain, used, at + frequency * spectrum_step, panel + strip * strip_bytes, taps,
-                    tap_step, terms, pitch, sums, sums + errors if errors > 0 else 0, resume, is_probe,
-                )  # fmt: skip
-        panel += frequency_step
-        first_sums += sums_step
-
-
-@helper
-def multiply_part(
-    kind, lanes, rows, width, size, frequencies, chain, params, state, scratch, w, first_channel, channels,
-    frequency_step, sums_step,
-):  # fmt: skip
-    """Multiply the panel with the weights of all outputs of the task, transforming them unless they are.
-
-    The task that has the first outputs multiplies with the probes too.
-    """
-    first, last, spectrum = load_i64(state, FIRST_BLOCK), load_i64(state, LAST_BLOCK), load_i64(params, SPECTRUM)
-    blocks, part = load_i64(params, GROUP_BLOCKS), load_i64(params, PART)
-    parts = (load_i64(params, GROUP_IN) + part - 1) // part
-    number = (load_i64(state, GROUP) * parts + first_channel // part) * (blocks + 1)  # of the first spectrum
-    weights, lazy = load_i64(w, W_SPECTRA) + (number + first) * spectrum, load_i64(params, LAZY_BLOCKS)
-    probes = load_i64(w, W_SPECTRA) + (number + blocks) * spectrum
-    at_once = lazy if lazy > 0 else last - first
-    for begin in range(first, last, at_once):
-        end = min(begin + at_once, last)
-        has_probes = first == 0 and end == last
-        if lazy > 0:
-            weights, probes = scratch + load_i64(params, SPECTRA), scratch + load_i64(params, SPECTRA) + lazy * spectrum
-            for index in range(end - begin + (1 if has_probes else 0)):
-                at, block = weights + index * spectrum, begin + index
-                if block == end:
-                    at, block = probes, blocks
-                call_kernel(
-                    load_i64(w, W_TRANSFORM), params, 0, w, 0, at - (number + block) * spectrum,
-                    scratch + load_i64(params, PACKING), number + block,
-                )  # fmt: skip
-        multiply_blocks(
-            kind, lanes, rows, width, size, frequencies, chain, params, state, scratch, begin, end, weights,
-            probes if has_probes else 0, channels, min(first_channel, 1), frequency_step, sums_step,
-        )  # fmt: skip
 
 
 @helper
