@@ -30,8 +30,8 @@ _AMX = {
 #: "prepare" and "weight": what preparing any weights takes, and each number of them.
 #: avx512: AMD EPYC (Zen 5), 2026-11-30; those of `winograd` from 190 problems that it takes, those of `direct` with 90
 #: problems of seed 2 besides, its "far" and "lay_out" set: they matter where other methods are slower.
-#: avx2: AMD EPYC (Zen 3), 2026-11-29, the same problems without those of seed 2. `winograd` has become faster since, by
-#: other amounts of work: it merges sums and fetches samples sooner.
+#: avx2: AMD EPYC (Zen 3), 2026-11-29. `winograd` has become faster since, by other amounts of work: it merges sums and
+#: fetches samples sooner; its "transform" is a guess.
 #: `winograd`'s "task", "run", "backward", "stream" and "spill" are set, with AVX2 "fetch" too: they matter for how
 #: tasks are cut, or for few problems.
 NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {

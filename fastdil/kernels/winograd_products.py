@@ -106,14 +106,13 @@ def multiply_part(
         end = min(begin + at_once, last)
         has_probes = first == 0 and end == last
         if lazy > 0:
-            weights, probes = scratch + load_i64(params, SPECTRA), scratch + load_i64(params, SPECTRA) + lazy * spectrum
+            weights = scratch + load_i64(params, SPECTRA)
+            probes = weights + (end - begin) * spectrum
             for index in range(end - begin + (1 if has_probes else 0)):
-                at, block = weights + index * spectrum, begin + index
-                if block == end:
-                    at, block = probes, blocks
+                made = number + (begin + index if begin + index < end else blocks)
                 call_kernel(
-                    load_i64(w, W_TRANSFORM), params, 0, w, 0, at - (number + block) * spectrum,
-                    scratch + load_i64(params, PACKING), number + block,
+                    load_i64(w, W_TRANSFORM), params, 0, w, 0, weights + (index - made) * spectrum,
+                    scratch + load_i64(params, PACKING), made,
                 )  # fmt: skip
         multiply_blocks(
             kind, lanes, rows, width, size, frequencies, chain, params, state, scratch, begin, end, weights,
