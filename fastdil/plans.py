@@ -6,6 +6,9 @@ weights and a bounded number of runners; the functional calls keep runners only.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import numpy as np
 
 from fastdil.algorithms import Algorithm
@@ -179,6 +182,15 @@ def new_runner(
     return ready, runner, ready is x or x.dtype != compute or not x.dtype.isnative
 
 
+class _Bound(NamedTuple):
+    """What a plan remembers of inputs that are shaped and laid out alike."""
+
+    runner: Runner
+    weights_for: Callable[[Algorithm], Weights]
+    bias: np.ndarray | None
+    shape: tuple[int, ...]  #: of the result
+
+
 class Plan:
     """A convolution prepared once; build it with `fastdil.plan`.
 
@@ -189,7 +201,7 @@ class Plan:
     def __init__(self, w, bias, spec: ConvSpec, method: str, threads: int):
         self._w, self._bias, self._spec = np.array(w), None if bias is None else np.array(bias), spec
         self._method, self._threads = method, threads
-        self._runners = BoundedCache(_MOST_RUNNERS)
+        self._bound = BoundedCache(_MOST_RUNNERS)
         self._weights = BoundedCache(_MOST_RUNNERS)
 
     @property
@@ -221,19 +233,32 @@ class Plan:
         """
         x = given = x if type(x) is np.ndarray else as_array("x", x)
         key = (x.shape, x.strides, x.dtype)
-        runner = self._runners.get(key)
-        if runner is None or not x.flags.aligned:
+        bound = self._bound.get(key)
+        if bound is None or not x.flags.aligned:
             args = (self._w, self._bias, self._method, self._threads, True)
             x, runner, is_lasting = new_runner(self._spec, as_array("x", x), *args)
+            bound = self._bind(runner, has_batch=x.ndim == self._spec.rank + 2)
             if is_lasting:
-                self._runners.put(key, runner)
-        elif x.dtype is not runner.dtype:
+                self._bound.put(key, bound)
+        runner, weights_for, bias, shape = bound
+        if x.dtype is not runner.dtype:
             x = native(x, runner.dtype)
-        shape = runner.problem.out_shape if x.ndim == self._spec.rank + 2 else runner.problem.out_shape[1:]
         if out is not None:
             check_out(out, shape, runner.result_dtype, (given,))
+        return apply(runner, x, weights_for, bias, shape, out)
+
+    def _bind(self, runner: Runner, has_batch: bool) -> _Bound:
+        """A runner with what this plan hands to it, so that a small call looks up nothing else."""
+        kept: dict[str, Weights] = {}
+
+        def weights_for(algorithm: Algorithm) -> Weights:
+            weights = kept.get(algorithm.name)
+            if weights is None:
+                weights = kept[algorithm.name] = self._packed(algorithm, runner.problem)
+            return weights
+
         bias = None if self._bias is None else self._converted("bias", runner.dtype)
-        return apply(runner, x, lambda algorithm: self._packed(algorithm, runner.problem), bias, shape, out)
+        return _Bound(runner, weights_for, bias, runner.problem.out_shape[0 if has_batch else 1 :])
 
     def _converted(self, name: str, dtype: np.dtype) -> np.ndarray:
         converted = self._weights.get((name, dtype))

@@ -11,7 +11,7 @@ import math
 import operator
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from importlib import import_module
 from typing import NamedTuple
@@ -469,6 +469,23 @@ class Problem:
         lo = max(-(-first // s), 0)
         hi = min((first + window.size - 1) // s + 1, self.out_size[axis])
         return (lo, hi) if lo < hi else (0, 0)
+
+    def met_taps(self, axis: int) -> Pair:
+        """Half-open range of taps, at least one, outside which each tap falls on padding for every output."""
+        window, s, d = self.windows[axis], self.stride[axis], self.dilation[axis]
+        last_output = max(self.out_size[axis] - 1, 0)
+        first = max(-(-(window.lo - last_output * s) // d), 0)
+        last = min((window.lo + window.size - 1) // d, self.kernel[axis] - 1)
+        return (first, last + 1) if first <= last else (0, 1)
+
+    def with_taps(self, taps: Sequence[Pair]) -> Problem:
+        """The same outputs from some taps only: a half-open range of them per axis."""
+        padding = tuple(
+            (lo - first * d, hi - (k - end) * d)
+            for (lo, hi), k, d, (first, end) in zip(self.padding, self.kernel, self.dilation, taps, strict=True)
+        )
+        kernel = tuple(end - first for first, end in taps)
+        return replace(self, kernel=kernel, padding=padding)  # type: ignore[arg-type]
 
     @cached_property
     def useful_macs(self) -> int:

@@ -19,7 +19,25 @@ from fastdil.hardware import positive_from_environment
 #: Alignment of every buffer: one cache line, and one AVX-512 vector.
 ALIGNMENT = 64
 
-_idle: list[np.ndarray] = []
+
+class Buffer:
+    """Scratch memory: `size` bytes from the aligned `address` on, for as long as the object lives.
+
+    Examples
+    --------
+    >>> Buffer(1000).address % ALIGNMENT
+    0
+    """
+
+    __slots__ = ("_memory", "address", "size")
+
+    def __init__(self, size: int):
+        self._memory = np.empty(size + ALIGNMENT, np.uint8)
+        self.address = -(-address_of(self._memory) // ALIGNMENT) * ALIGNMENT
+        self.size = size
+
+
+_idle: list[Buffer] = []
 
 
 def lay_out(params: np.ndarray, parts: Iterable[tuple[int | None, int]]) -> int:
@@ -41,30 +59,19 @@ def limit_bytes() -> int:
     return (positive_from_environment("FASTDIL_WORKSPACE_MIB") or 64) << 20
 
 
-def take(size: int) -> np.ndarray:
-    """A buffer with room for `size` aligned bytes; hand it to `give_back` when done, whatever happens."""
+def take(size: int) -> Buffer:
+    """A buffer of at least `size` bytes; hand it to `give_back` when done, whatever happens."""
     # list.pop and list.append are atomic, so threads need no lock; a lost buffer is only allocated anew.
     try:
         buffer = _idle.pop()
-        if buffer.size >= size + ALIGNMENT:
+        if buffer.size >= size:
             return buffer
     except IndexError:
         pass
-    return np.empty(size + ALIGNMENT, np.uint8)
+    return Buffer(size)
 
 
-def aligned_address(buffer: np.ndarray) -> int:
-    """The first aligned address in a buffer from `take`.
-
-    Examples
-    --------
-    >>> aligned_address(take(1000)) % ALIGNMENT
-    0
-    """
-    return -(-address_of(buffer) // ALIGNMENT) * ALIGNMENT
-
-
-def give_back(buffer: np.ndarray) -> None:
+def give_back(buffer: Buffer) -> None:
     """Keep a buffer for the next `take`, unless more than the limit would then be kept."""
     if buffer.size + (sum(kept.size for kept in _idle[:]) if _idle else 0) <= limit_bytes():
         _idle.append(buffer)
@@ -82,7 +89,7 @@ def borrowed(size: int) -> Iterator[int]:
     """
     buffer = take(size)
     try:
-        yield aligned_address(buffer)
+        yield buffer.address
     finally:
         give_back(buffer)
 

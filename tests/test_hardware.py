@@ -4,7 +4,6 @@ import dataclasses
 import os
 
 import checks
-import numpy as np
 import pytest
 
 from fastdil import hardware, workspace
@@ -121,5 +120,5 @@ def test_workspace_survives_errors():
     with pytest.raises(Oops), workspace.borrowed(100):
         raise Oops
     assert len(workspace._idle) == 1
-    assert isinstance(workspace._idle[0], np.ndarray)
+    assert isinstance(workspace._idle[0], workspace.Buffer)
     workspace.release()

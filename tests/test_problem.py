@@ -101,6 +101,28 @@ def test_valid_outputs_and_useful_work_by_counting(dilation, stride, pair):
     assert p.useful_macs == 2 * 3 * 2 * total
 
 
+@pytest.mark.parametrize("pair", [(0, 0), (3, 1), (12, 12), (25, 3), (2, 30), (-2, 24), (24, -3)])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("dilation", [1, 4, 9])
+def test_taps_that_meet_samples_by_counting(dilation, stride, pair):
+    n, k = 8, 4
+    if n + sum(pair) < (k - 1) * dilation + 1:
+        pytest.skip("the kernel does not fit")
+    p = Problem.create((1, 1, n), (1, 1, k), stride=stride, padding=(pair,), dilation=dilation)
+    met = [tap for tap in range(k) if p.valid_outputs(2, tap) != (0, 0)]
+    first, end = p.met_taps(2)
+    assert set(met) <= set(range(first, end))
+    if stride == 1 and met:
+        assert (first, end) == (met[0], met[-1] + 1)
+    x, w = np.arange(1.0, n + 1)[None, None], np.array([[[1.0, 10.0, 100.0, 1000.0]]])
+    few = p.with_taps([(0, 1), (0, 1), (first, end)])
+    assert few.out_shape == p.out_shape
+    np.testing.assert_array_equal(
+        naive.conv(x, w[..., first:end], stride=stride, padding=few.padding[2:], dilation=dilation),
+        naive.conv(x, w, stride=stride, padding=[pair], dilation=dilation),
+    )
+
+
 @pytest.mark.parametrize("pair", [(0, 0), (3, 1), (-2, 4), (4, -3), (-3, -2), (-9, 15), (15, -9)])
 def test_windows_crop_first_then_pad(pair):
     x = np.arange(1, 9)

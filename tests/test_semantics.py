@@ -81,6 +81,24 @@ def test_weights_that_are_not_finite(case, value, method):
     assert_within(np.where(finite, y, 0), np.where(finite, truth, 0), naive.bound("f4", x, w, bias, **case.args))
 
 
+@plain_or_auto
+@pytest.mark.parametrize("value", [0, np.nan, np.inf])
+@pytest.mark.parametrize("tap", [0, 4, 8])
+@pytest.mark.parametrize("padding", [(20, 20), (3, 40), (40, 5)])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_taps_that_never_meet_a_sample(channels, padding, tap, value, method):
+    """A kernel that is larger than the map: its outer taps add nothing, unless their weight is not finite."""
+    rng = np.random.default_rng(0)
+    x, w = (rng.standard_normal(shape).astype("f4") for shape in ((2, 4, 14, 14), (4, channels, 3, 3)))
+    w.reshape(4, channels, 9)[1, 0, tap] = value
+    args = {"dilation": (20, 3), "padding": [padding, (3, 3)], "groups": 4 // channels}
+    y, truth = fastdil.conv2d(x, w, method=method, **args), naive.conv(x, w, **args)
+    np.testing.assert_array_equal(np.isfinite(y), np.isfinite(truth))
+    finite, plain = np.isfinite(truth), np.where(np.isfinite(w), w, 0)
+    assert_within(np.where(finite, y, 0), np.where(finite, truth, 0), naive.bound("f4", x, plain, **args))
+    np.testing.assert_array_equal(fastdil.plan(w, method=method, **args)(x), y)
+
+
 @transform_method
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("which", ["x", "w"])

@@ -18,6 +18,8 @@ class Weights(NamedTuple):
     data: Any
     #: False if a weight is Inf or NaN: then padding zeros must be multiplied, not skipped.
     finite: bool = True
+    #: Where `data` lies, if it is an array.
+    address: int = 0
 
 
 #: ``call(x, weights, bias, out)``: runs one bound problem. Safe to call from many threads at once.

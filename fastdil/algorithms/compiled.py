@@ -61,7 +61,7 @@ def kernel_call(address: int, params: np.ndarray, skip: int, tasks: int, scratch
 
     def call(x: np.ndarray, weights: Weights, bias: np.ndarray | None, out: np.ndarray) -> None:
         at_bias = 0 if bias is None else address_of(bias)
-        launch(address_of(x) + skip, address_of(weights.data), at_bias, address_of(out))
+        launch(address_of(x) + skip, weights.address, at_bias, address_of(out))
 
     return call
 
@@ -82,8 +82,9 @@ def pack_weights(problem: Problem, w: np.ndarray, rows: int, *, taps_first: bool
     """
     packing = _packing(problem, rows, taps_first, part or max(problem.group_in, 1))
     packed, is_nonfinite = np.empty(packing.reals, packing.dtype), np.zeros(1, np.int64)
-    packing.launch(0, address_of(w), address_of(is_nonfinite), address_of(packed))
-    return Weights(packed, not is_nonfinite[0])
+    address = address_of(packed)
+    packing.launch(0, address_of(w), address_of(is_nonfinite), address)
+    return Weights(packed, not is_nonfinite[0], address)
 
 
 class _Packing(NamedTuple):

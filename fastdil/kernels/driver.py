@@ -22,7 +22,7 @@ from fastdil import jit
 from fastdil.addresses import address_of
 from fastdil.hardware import machine
 from fastdil.kernels.intrinsics import call_kernel, next_index
-from fastdil.workspace import ALIGNMENT, aligned_address, borrowed, give_back, limit_bytes, take
+from fastdil.workspace import ALIGNMENT, borrowed, give_back, limit_bytes, take
 
 #: Arguments of every kernel.
 KERNEL_ARGUMENTS = 7
@@ -109,17 +109,21 @@ def launcher(
     workers = min(threads, tasks, max(limit_bytes() // max(step, 1), 1))
     place = address_of(params)
 
-    def launch(x: int, w: int, bias: int, out: int) -> None:
-        if workers > 1 and not _forked:
-            with borrowed(step * workers + ALIGNMENT) as scratch:
-                if _run_parallel(address, place, (x, w, bias, out), scratch, step, tasks, workers):
-                    return
+    def launch_here(x: int, w: int, bias: int, out: int) -> None:
         buffer = take(step)
         try:
-            serial_driver()(address, place, x, w, bias, out, aligned_address(buffer), tasks)
+            serial_driver()(address, place, x, w, bias, out, buffer.address, tasks)
         finally:
             give_back(buffer)
 
+    def launch_on_pool(x: int, w: int, bias: int, out: int) -> None:
+        if not _forked:
+            with borrowed(step * workers + ALIGNMENT) as scratch:
+                if _run_parallel(address, place, (x, w, bias, out), scratch, step, tasks, workers):
+                    return
+        launch_here(x, w, bias, out)
+
+    launch = launch_on_pool if workers > 1 else launch_here
     launch.params = params  # type: ignore[attr-defined]  # `place` is its address
     return launch
 
