@@ -19,7 +19,8 @@ from fastdil.algorithms.compiled import (
     pack_weights,
     real_strides,
 )
-from fastdil.algorithms.direct_layouts import ChannelLayout, Layout, channel_tile, layout_of
+from fastdil.algorithms.direct_layouts import ChannelLayout, Layout, channel_tile
+from fastdil.algorithms.plane_layouts import layout_of
 from fastdil.hardware import Machine
 from fastdil.kernels import stencil
 from fastdil.kernels.geometry import ACTIVATE

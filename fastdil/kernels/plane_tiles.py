@@ -159,6 +159,21 @@ def _add_chains(register_tile: _Tile, table, x, closes, tile, errors) -> None:
     register_tile.sums(table, x, close)
 
 
+def store_row(vectors: Vectors, sums: Sequence, at, outputs, is_short, shift, relu) -> None:
+    """Finish the sums of one row and store them at `at`: whole vectors, or of a short row its `outputs`."""
+    builder = vectors.builder
+    values = [add_and_clip(vectors, value, shift, relu) for value in sums]
+    places = [vectors.at(at, v * vectors.lanes) for v in range(len(values))]
+    with builder.if_else(is_short) as (partly, wholly):
+        with partly:
+            for v, (value, place) in enumerate(zip(values, places, strict=True)):
+                mask = vectors.first_lanes(builder.sub(outputs, constant(v * vectors.lanes)))
+                vectors.store_masked(value, place, mask)
+        with wholly:
+            for value, place in zip(values, places, strict=True):
+                vectors.store(value, place)
+
+
 @intrinsic(prefer_literal=True)
 def plane_tile(
     typingctx, kind, lanes, rows, width, table, heights, ntaps, last_taps, closes, x, step, weights, tile, errors
@@ -238,18 +253,6 @@ def plane_run(
                 phi.add_incoming(values[1], after)
             return phis
 
-        def store_row(at, sums):
-            values = [add_and_clip(vectors, value, shift, relu) for value in sums]
-            places = [vectors.at(at, v * lane_count) for v in range(tile_width)]
-            with builder.if_else(is_short) as (partly, wholly):
-                with partly:
-                    for v, (value, place) in enumerate(zip(values, places, strict=True)):
-                        mask = vectors.first_lanes(builder.sub(outputs, constant(v * lane_count)))
-                        vectors.store_masked(value, place, mask)
-                with wholly:
-                    for value, place in zip(values, places, strict=True):
-                        vectors.store(value, place)
-
         def over_groups(_, carried):
             table, target, present = carried
 
@@ -261,7 +264,7 @@ def plane_run(
                 for row in range(tile_rows):
                     at = builder.add(vectors.at(target, first), builder.mul(row_bytes, constant(row)))
                     with builder.if_then(builder.icmp_signed(">", present, constant(row))):
-                        store_row(at, sums[tile.part([row])])
+                        store_row(vectors, sums[tile.part([row])], at, outputs, is_short, shift, relu)
                 return []
 
             counted_loop(builder, tiles, [], over_tiles)

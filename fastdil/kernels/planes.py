@@ -18,7 +18,7 @@ import numpy as np
 
 from fastdil import jit
 from fastdil.jit import helper
-from fastdil.kernels.copies import OUTSIDE, copy_run, fill_zeros, gather_vectors
+from fastdil.kernels.copies import OUTSIDE, gather_vectors
 from fastdil.kernels.driver import KERNEL_ARGUMENTS
 from fastdil.kernels.geometry import (
     ACTIVATE,
@@ -31,8 +31,6 @@ from fastdil.kernels.geometry import (
     KW,
     LW,
     MODE,
-    ND,
-    NH,
     NW,
     OD,
     OH,
@@ -40,12 +38,11 @@ from fastdil.kernels.geometry import (
     OW,
     RELU,
     XC,
-    XH,
     XN,
     lanes_of,
-    source_index,
 )
 from fastdil.kernels.intrinsics import call_on_row, load_i64, store_i64
+from fastdil.kernels.laid_out import LAID_OUT, LAID_OUT_FIELDS, align_samples, laid_out_bytes, lay_out_plane
 from fastdil.kernels.pack import fill_columns, fill_constant, row_offset
 from fastdil.kernels.plane_tiles import plane_run
 from fastdil.kernels.stencil import CHAIN_TERMS, PLAIN_CHAINS, fill_masks
@@ -56,7 +53,7 @@ SINGLE_TERMS = 56
 #: Masks, or places of samples, of so many bytes are kept for the tiles at the ends of rows.
 _SLOT_BYTES = 1 << 15
 
-#: This kernel's own parameters, after the geometry.
+#: This kernel's own parameters, after those of a laid-out plane.
 (
     UNITS,  # in all
     TASK_UNITS,  # per task
@@ -70,10 +67,8 @@ _SLOT_BYTES = 1 << 15
     SLOTS, SLOT_STEP,  # tiles at row ends that are remembered, and bytes for each
     SEGMENT,  # samples of one line that a tile reads
     TABLE, SEGMENT_TABLE, SEGMENTS, SUMS, NO_ROWS, TAGS, ENDS, CLOSES,  # byte offsets into the scratch memory
-    LAID_OUT,  # the same of a laid-out plane, whose strides then take the place of the input's; else 0
-    INPUT_N, INPUT_C, INPUT_D, INPUT_H,  # the input's strides, if planes are laid out
-) = range(GEOMETRY, GEOMETRY + 27)  # fmt: skip
-FIELDS = 27
+) = range(LAID_OUT_FIELDS, LAID_OUT_FIELDS + 22)  # fmt: skip
+FIELDS = LAID_OUT_FIELDS + 22 - GEOMETRY
 
 
 @helper
@@ -132,48 +127,6 @@ def fill_segments(kind, lanes, size, params, scratch, source, table, columns, li
             target = segments + (line * length + first) * size
             gather_vectors(kind, lanes, target, 0, at, 0, 1, no_rows, columns + first * 8)
         store_i64(segment_table, line, line * length)
-
-
-@helper
-def lay_out_line(kind, lanes, size, params, target, source):
-    """Copy a row of samples, and what the padding mode continues it with; zeros are there already."""
-    before, count, mode = load_i64(params, LW), load_i64(params, NW), load_i64(params, MODE)
-    inside = target + before * size
-    if count < lanes:
-        copy_run(kind, 1, inside, source, count)
-    else:
-        copy_run(kind, lanes, inside, source, count // lanes * lanes)
-        end = (count - lanes) * size
-        copy_run(kind, lanes, inside + end, source + end, lanes)
-    if mode != 0:
-        length = load_i64(params, OW) + (load_i64(params, KW) - 1) * load_i64(params, DW)
-        for turn in range(length - count):
-            index = turn if turn < before else turn + count
-            copy_run(kind, 1, target + index * size, source + source_index(index - before, count, mode) * size, 1)
-
-
-@helper
-def lay_out_plane(kind, lanes, size, params, scratch, x, plane, is_first):
-    """Copy the samples of a plane and continue their rows: then no tile is at an end of a row.
-
-    The zeros around the first plane of a task serve those after it.
-    """
-    channels, groups = load_i64(params, GROUP_IN), load_i64(params, GROUPS)
-    depths, heights, pitch = load_i64(params, ND), load_i64(params, NH), load_i64(params, XH) * size
-    target = scratch + load_i64(params, LAID_OUT)
-    sample, group = plane // groups, plane % groups
-    if is_first:
-        bytes_of_plane = channels * depths * heights * pitch
-        fill_zeros(kind, lanes, target, (bytes_of_plane + (lanes - 1) * size) // (lanes * size))
-    for channel in range(channels):
-        source = x + (
-            sample * load_i64(params, INPUT_N) + (group * channels + channel) * load_i64(params, INPUT_C)
-        ) * size  # fmt: skip
-        for depth in range(depths):
-            for height in range(heights):
-                at = depth * load_i64(params, INPUT_D) + height * load_i64(params, INPUT_H)
-                lay_out_line(kind, lanes, size, params, target, source + at * size)
-                target += pitch
 
 
 @helper
@@ -312,13 +265,6 @@ def plane_kernel(kind: str, vector_bytes: int, rows: int, width: int, single: bo
     return _make_plane_kernel(kind, size, lanes, rows, width, int(single), name)
 
 
-def laid_out_strides(params: np.ndarray, strip: int) -> tuple[int, int, int, int]:
-    """Strides of laid-out planes: of channel, depth, height and width. `strip` is the length of a tile."""
-    pitch = -(-int(params[OW]) // strip) * strip + int((params[KW] - 1) * params[DW])
-    plane = int(params[ND] * params[NH]) * pitch
-    return plane, int(params[NH]) * pitch, pitch, 1
-
-
 def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int, rows: int, width: int) -> int:
     """Write chains, slots and the byte offsets of the scratch memory's parts into `params`; returns its size.
 
@@ -348,5 +294,8 @@ def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int, rows: int, 
         (CLOSES, int(params[KH]) * 8),
     )
     if params[LAID_OUT]:
-        parts += ((LAID_OUT, (int(params[LAID_OUT]) + lanes) * size),)
-    return lay_out(params, parts)
+        parts += ((LAID_OUT, laid_out_bytes(int(params[LAID_OUT]), size)),)
+    total = lay_out(params, parts)
+    if params[LAID_OUT]:
+        align_samples(params, size)
+    return total

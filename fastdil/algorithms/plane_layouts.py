@@ -1,0 +1,212 @@
+"""How `direct` cuts planes into tasks, for groups with one output channel; and which of its layouts suits a problem."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from fastdil.algorithms.compiled import element_kind
+from fastdil.algorithms.direct_layouts import (
+    TASK_MACS,
+    ChannelLayout,
+    FoldLayout,
+    Layout,
+    fold_of,
+    narrowed,
+    reached,
+    step_cycles,
+)
+from fastdil.hardware import machine
+from fastdil.kernels import columns, planes
+from fastdil.kernels.geometry import lanes_of
+from fastdil.kernels.laid_out import INPUT_H, INPUT_N, LAID_OUT, laid_out_strides
+from fastdil.problem import Problem
+
+#: Depthwise planes are worked on together while their samples fit into a part of L2.
+_PLANES_BYTES = 1 << 18
+#: Where lines are laid out as the padding mode continues them, they must not push the samples out of L2.
+_LINES_BYTES = 1 << 20
+
+
+def _rows_of_phase(problem: Problem) -> int:
+    """Output rows that can share lines of samples because they are `dilation` apart, at most; 0 if none can."""
+    step, stride = problem.dilation[1], problem.stride[1]
+    if problem.group_out * problem.unit > 1 or problem.stride[2] > 1 or step % stride or problem.kernel[1] < 2:
+        return 0
+    return -(-problem.out_size[1] * stride // step)
+
+
+def _plane_tile(problem: Problem) -> tuple[int, int] | None:
+    """Output rows and vectors of a register tile that shares lines of samples, or None where rows cannot share.
+
+    The more rows, the fewer loads for each; but no more than the kernel has rows, or no line would serve all of them.
+    """
+    heights, rows_of_phase, vector_bytes = problem.kernel[1], _rows_of_phase(problem), machine().vector_bytes
+    if vector_bytes == 64:
+        rows = min(4 if heights >= 5 else 3, heights, rows_of_phase)
+        widths: tuple[int, ...] = (4, 2, 1)
+    else:
+        # 16 registers instead of 32. Two rows of four vectors or four of three on AVX2, one thread: 31 x 31 30.1 and
+        # 27.6 ms, depthwise 7 x 7 of 56 x 56 1.2 and 0.63 ms (four of two), 5 x 5 6.4 and 6.9 ms.
+        rows = min(4 if heights >= 7 else 2, heights, rows_of_phase)
+        widths = (3, 2) if rows > 2 else (4, 3)
+    if rows < 2:
+        return None
+    lanes = lanes_of(element_kind(problem), vector_bytes)
+    return rows, narrowed(widths, problem.out_size[2], lanes)
+
+
+def _column_tile(problem: Problem) -> tuple[int, int] | None:
+    """Kernel rows and vectors of a register tile that goes down a plane, or None if the kernel is too large for it."""
+    heights, taps, vector_bytes = problem.kernel[1], problem.kernel[2], machine().vector_bytes
+    is_small = heights <= columns.MOST_ROWS and taps <= columns.MOST_TAPS
+    if problem.terms != heights * taps or not is_small or _rows_of_phase(problem) < 2:
+        return None
+    widths = (4, 3, 2, 1) if vector_bytes == 64 else (3, 2, 1) if heights <= 3 else (2, 1)
+    return heights, narrowed(widths, problem.out_size[2], lanes_of(element_kind(problem), vector_bytes))
+
+
+class _PlanesLayout(Layout):
+    """What both kernels for planes share: planes may be laid out, so that no tile is at an end of a row."""
+
+    def _lay_out(self) -> None:
+        """Tell the kernel to lay planes out, if that is worth it."""
+        problem = self.problem
+        self.strides = laid_out_strides(self.params, self.strip, lanes_of(self.kind, self.vector_bytes))
+        elements = problem.group_in * self.strides[0]
+        self.is_small = elements * problem.dtype.itemsize <= _PLANES_BYTES and _plane_macs(problem) <= 2 * TASK_MACS
+        self.is_laid_out = self.is_small and self._has_ends(*super()._tiles())
+        self.params[LAID_OUT] = elements if self.is_laid_out else 0
+
+    def _has_ends(self, inside: int, at_ends: int) -> bool:
+        """Whether so many tiles are at the ends of a row that a copy of the plane without them is worth it."""
+        raise NotImplementedError
+
+    def _tiles(self) -> tuple[int, int]:
+        inside, at_ends = super()._tiles()
+        return (inside + at_ends, 0) if self.is_laid_out else (inside, at_ends)
+
+    def place(self, strides: tuple[int, ...]) -> None:
+        if self.is_laid_out:
+            self.params[INPUT_N : INPUT_H + 1] = strides[:4]
+            strides = (0, *self.strides)
+        super().place(strides)
+
+    def _planes_of_task(self) -> int:
+        return max(TASK_MACS // max(_plane_macs(self.problem), 1), 1)
+
+    def _indices(self, gathered: float, masked: float) -> float:
+        return 0  # remembered from row to row
+
+    def features(self, threads: int) -> dict[str, float]:
+        amounts = super().features(threads)
+        depths, heights, width = self.problem.size
+        lines = self.planes * self.problem.group_in * depths * heights if self.is_laid_out else 0
+        vectors = -(-width // lanes_of(self.kind, self.vector_bytes))
+        straight = {"straight": amounts["cycle"], "begin": amounts["tile"], "lay_out": lines * vectors / threads}
+        return amounts | straight | {"cycle": 0, "tile": 0, "store": 0}
+
+
+class PlaneLayout(_PlanesLayout):
+    """Tiles of several output rows that share their lines of samples: `fastdil.kernels.planes`."""
+
+    def __init__(self, problem: Problem, tile: tuple[int, int]):
+        super().__init__(problem, tile, planes)
+
+    def _cut(self) -> int:
+        problem, params, rows = self.problem, self.params, self.tile[0]
+        depth, height, _ = problem.out_size
+        row_step = problem.dilation[1] // problem.stride[1]
+        plane_bytes = problem.group_in * math.prod(problem.size) * problem.dtype.itemsize
+        plane_block = min(max(_PLANES_BYTES // max(plane_bytes, 1), 1), self.planes)
+        self._lay_out()
+        self.unit_rows = rows
+        if self.is_laid_out:  # one after the other: most fit into L1
+            plane_block = 1
+            self.unit_rows = -(-height // (row_step * rows)) * rows
+        row_groups = -(-height // (row_step * self.unit_rows))
+        params[[planes.CHUNKS, planes.CHUNK_PIXELS]] = self.chunks, self.chunk
+        params[planes.UNIT_ROWS] = self.unit_rows
+        params[planes.ROW_STEP], params[planes.ROW_GROUPS] = row_step, row_groups
+        params[planes.PLANES], params[planes.PLANE_BLOCK] = self.planes, plane_block
+        return -(-self.planes // plane_block) * plane_block * depth * row_step * row_groups * self.chunks
+
+    def _has_ends(self, inside: int, at_ends: int) -> bool:
+        return 3 * at_ends >= inside and self.problem.kernel[2] > 1
+
+    def _task_units(self) -> int:
+        return self.units // self.planes * self._planes_of_task() if self.is_laid_out else super()._task_units()
+
+    def _unit_rows(self) -> int:
+        return self.unit_rows
+
+    def _tile_lines(self) -> float:
+        return super()._tile_lines() * self.unit_rows / self.tile[0]
+
+    def kernel(self) -> Any:
+        is_single = self.problem.terms <= planes.SINGLE_TERMS
+        return planes.plane_kernel(self.kind, self.vector_bytes, *self.tile, is_single)
+
+    def _line_cycles(self) -> float:
+        rows, width = self.tile
+        heights = self.problem.kernel[1]
+        alone = 2 * sum(step_cycles(present, width) for present in range(1, rows))
+        return ((heights - rows + 1) * step_cycles(rows, width) + alone) / heights
+
+
+class ColumnLayout(_PlanesLayout):
+    """Tiles that go down a small plane: `fastdil.kernels.columns`. A unit is a plane."""
+
+    def __init__(self, problem: Problem, tile: tuple[int, int]):
+        super().__init__(problem, tile, columns)
+
+    def _cut(self) -> int:
+        self.phases = self.problem.dilation[1] // self.problem.stride[1]
+        self.params[columns.PHASES] = self.phases
+        self._lay_out()
+        return self.planes
+
+    def _has_ends(self, inside: int, at_ends: int) -> bool:
+        return at_ends > 0
+
+    def _task_units(self) -> int:
+        return self._planes_of_task()
+
+    def _tile_lines(self) -> float:
+        """Columns of tiles, one for each phase."""
+        return self.planes * self.problem.out_size[0] * min(self.phases, self.problem.out_size[1])
+
+    def kernel(self) -> Any:
+        heights, width = self.tile
+        return columns.column_kernel(self.kind, self.vector_bytes, width, heights, self.problem.kernel[2])
+
+    def _line_cycles(self) -> float:
+        """A line meets all rows of the kernel, some more before the first output row of a phase and after the last."""
+        heights, width = self.tile
+        rows = self.problem.out_size[1] / min(self.phases, self.problem.out_size[1])
+        return (rows + 1) / max(reached(self.problem, 1), 1) * step_cycles(heights, width)
+
+
+def _plane_macs(problem: Problem) -> int:
+    return problem.out_pixels * problem.terms
+
+
+def layout_of(problem: Problem, is_plain: bool) -> Layout:
+    """The layout that suits a problem.
+
+    `is_plain`: all weights are finite, and samples that follow each other along the width do so in memory.
+    """
+    if not is_plain:
+        return ChannelLayout(problem)
+    if (tile := _column_tile(problem)) is not None:
+        column = ColumnLayout(problem, tile)
+        if column.is_small:
+            return column
+    layout: Layout | None = None
+    if (tile := _plane_tile(problem)) is not None:
+        layout = PlaneLayout(problem, tile)
+    elif (fold := fold_of(problem)) is not None:
+        layout = FoldLayout(problem, *fold)
+    if layout is not None and layout.scratch_bytes <= _LINES_BYTES:
+        return layout
+    return ChannelLayout(problem)

@@ -1,0 +1,107 @@
+"""Small kernels on small planes: the compiled part of `direct` for depthwise layers of up to 5 x 5 taps.
+
+Output rows that are `dilation` apart, those of one phase, read the same lines of samples. A register tile goes down a
+phase and keeps the sums of as many rows as the kernel has: each line is loaded once and meets them all. A task is a run
+of planes. Larger kernels, whose sums have no room, and larger planes are left to `fastdil.kernels.planes`.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from fastdil import jit
+from fastdil.kernels.column_tiles import column_run
+from fastdil.kernels.driver import KERNEL_ARGUMENTS
+from fastdil.kernels.geometry import (
+    ACTIVATE,
+    DW,
+    GEOMETRY,
+    GROUPS,
+    KH,
+    OD,
+    OH,
+    OUT_PIXELS,
+    OW,
+    RELU,
+    XC,
+    XN,
+    lanes_of,
+)
+from fastdil.kernels.intrinsics import call_on_row, load_i64
+from fastdil.kernels.laid_out import LAID_OUT, LAID_OUT_FIELDS, align_samples, laid_out_bytes, lay_out_plane
+from fastdil.kernels.planes import fill_phases
+from fastdil.workspace import lay_out
+
+#: Rows and taps of a kernel at most.
+MOST_ROWS = MOST_TAPS = 5
+
+#: This kernel's own parameters, after those of a laid-out plane.
+(
+    UNITS, TASK_UNITS,  # planes in all, and per task
+    PHASES,  # of output rows: those that share lines are so many rows apart
+    TABLE,  # byte offset of the lists of lines
+) = range(LAID_OUT_FIELDS, LAID_OUT_FIELDS + 4)  # fmt: skip
+FIELDS = LAID_OUT_FIELDS + 4 - GEOMETRY
+
+
+def _make_column_kernel(kind: str, size: int, lanes: int, width: int, heights: int, taps: int, name: str) -> Any:
+    stamp = jit.source_stamp()
+
+    def columns(params, x, w, bias, out, scratch, task):
+        stamp  # noqa: B018 - a closure cell in the cache key
+        groups, phases, depths = load_i64(params, GROUPS), load_i64(params, PHASES), load_i64(params, OD)
+        height, out_width, table = load_i64(params, OH), load_i64(params, OW), scratch + load_i64(params, TABLE)
+        lines, row_bytes = (height + phases - 1) // phases + heights - 1, phases * out_width * size
+        first = task * load_i64(params, TASK_UNITS)
+        listed = -1
+        for plane in range(first, min(first + load_i64(params, TASK_UNITS), load_i64(params, UNITS))):
+            group, target = plane % groups, out + plane * load_i64(params, OUT_PIXELS) * size
+            if load_i64(params, LAID_OUT) != 0:
+                lay_out_plane(kind, lanes, size, params, scratch, x, plane, plane == first)
+                source = scratch + load_i64(params, LAID_OUT)
+            else:
+                source = x + (plane // groups * load_i64(params, XN) + group * load_i64(params, XC)) * size
+            for depth in range(depths):
+                if depth != listed:
+                    fill_phases(params, table, depth, phases, lines)
+                    listed = depth
+                for phase in range(min(phases, height)):
+                    column_run(
+                        kind, lanes, width, heights, taps, table + phase * lines * 8, source, load_i64(params, DW),
+                        w + group * heights * taps * size, out_width, (height - phase + phases - 1) // phases,
+                        target + phase * out_width * size, row_bytes, bias + group * size if bias != 0 else 0,
+                        load_i64(params, RELU),
+                    )  # fmt: skip
+                target += height * out_width * size
+            if load_i64(params, ACTIVATE):
+                count = load_i64(params, OUT_PIXELS)
+                call_on_row(load_i64(params, ACTIVATE), target - count * size, count)
+
+    return jit.callback(columns, name, KERNEL_ARGUMENTS)
+
+
+@cache
+def column_kernel(kind: str, vector_bytes: int, width: int, heights: int, taps: int) -> Any:
+    """The compiled kernel for one element kind, vector width, width of a tile and size of a kernel."""
+    lanes, size = lanes_of(kind, vector_bytes), int(kind[1:]) // 8
+    name = f"columns_{kind}_{heights}x{taps}_{width * lanes}_{8 * vector_bytes}bit"
+    return _make_column_kernel(kind, size, lanes, width, heights, taps, name)
+
+
+def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int, rows: int, width: int) -> int:
+    """Write the byte offsets of the scratch memory's parts into `params`; returns its size.
+
+    ``params[LAID_OUT]`` is how many elements a laid-out plane takes, and becomes where it is. Tiles do not matter.
+    """
+    size, phases = int(kind[1:]) // 8, int(params[PHASES])
+    lines = -(-int(params[OH]) // phases) + int(params[KH]) - 1
+    parts = [(TABLE, phases * lines * 8)]
+    if params[LAID_OUT]:
+        parts.append((LAID_OUT, laid_out_bytes(int(params[LAID_OUT]), size)))
+    total = lay_out(params, parts)
+    if params[LAID_OUT]:
+        align_samples(params, size)
+    return total
