@@ -13,7 +13,6 @@ from fastdil.algorithms.direct_layouts import (
     Layout,
     fold_of,
     narrowed,
-    reached,
     step_cycles,
 )
 from fastdil.hardware import machine
@@ -60,7 +59,8 @@ def _column_tile(problem: Problem) -> tuple[int, int] | None:
     """Kernel rows and vectors of a register tile that goes down a plane, or None if the kernel is too large for it."""
     heights, taps, vector_bytes = problem.kernel[1], problem.kernel[2], machine().vector_bytes
     is_small = heights <= columns.MOST_ROWS and taps <= columns.MOST_TAPS
-    if problem.terms != heights * taps or not is_small or _rows_of_phase(problem) < 2:
+    is_alone = problem.group_out * problem.unit == 1 and problem.terms == heights * taps
+    if not is_small or not is_alone or problem.stride[2] > 2:
         return None
     widths = (4, 3, 2, 1) if vector_bytes == 64 else (3, 2, 1) if heights <= 3 else (2, 1)
     return heights, narrowed(widths, problem.out_size[2], lanes_of(element_kind(problem), vector_bytes))
@@ -161,13 +161,20 @@ class ColumnLayout(_PlanesLayout):
         super().__init__(problem, tile, columns)
 
     def _cut(self) -> int:
-        self.phases = self.problem.dilation[1] // self.problem.stride[1]
-        self.params[columns.PHASES] = self.phases
+        step, stride = self.problem.dilation[1], self.problem.stride[1]
+        shared = math.gcd(step, stride)
+        self.phases, self.row_stride = step // shared, stride // shared
+        self.params[[columns.PHASES, columns.ROW_STRIDE]] = self.phases, self.row_stride
         self._lay_out()
         return self.planes
 
     def _has_ends(self, inside: int, at_ends: int) -> bool:
-        return at_ends > 0
+        return 3 * at_ends >= inside or self.problem.stride[2] > 1
+
+    @property
+    def is_suited(self) -> bool:
+        """Whether planes are small and no tile is at an end of a row."""
+        return self.is_small and self._tiles()[1] == 0
 
     def _task_units(self) -> int:
         return self._planes_of_task()
@@ -178,13 +185,17 @@ class ColumnLayout(_PlanesLayout):
 
     def kernel(self) -> Any:
         heights, width = self.tile
-        return columns.column_kernel(self.kind, self.vector_bytes, width, heights, self.problem.kernel[2])
+        kernel = heights, self.problem.kernel[2], self.row_stride
+        return columns.column_kernel(self.kind, self.vector_bytes, width, kernel)
+
+    def features(self, threads: int) -> dict[str, float]:
+        return super().features(threads) | {"pair": 0, "gather": 0}  # laying out takes care of a stride
 
     def _line_cycles(self) -> float:
-        """A line meets all rows of the kernel, some more before the first output row of a phase and after the last."""
+        """For a row of the kernel that reaches the input: all output rows of a phase, and one that is thrown away."""
         heights, width = self.tile
         rows = self.problem.out_size[1] / min(self.phases, self.problem.out_size[1])
-        return (rows + 1) / max(reached(self.problem, 1), 1) * step_cycles(heights, width)
+        return (rows + 1) * step_cycles(-(-heights // self.row_stride), width) * self.row_stride / heights
 
 
 def _plane_macs(problem: Problem) -> int:
@@ -200,7 +211,7 @@ def layout_of(problem: Problem, is_plain: bool) -> Layout:
         return ChannelLayout(problem)
     if (tile := _column_tile(problem)) is not None:
         column = ColumnLayout(problem, tile)
-        if column.is_small:
+        if column.is_suited:
             return column
     layout: Layout | None = None
     if (tile := _plane_tile(problem)) is not None:

@@ -14,19 +14,20 @@ from fastdil.kernels.vectors import Vectors, constant, counted_loop, literals, r
 
 
 class _Column:
-    """The sums of `width` vectors of neighbouring outputs, for as many output rows as the kernel has rows."""
+    """The sums of `width` vectors of neighbouring outputs, for all output rows that one line meets."""
 
-    def __init__(self, vectors: Vectors, width: int, kernel: tuple[int, int], table: Any, step: Any, weights: Any):
-        self.vectors, self.width, (self.heights, self.taps) = vectors, width, kernel
+    def __init__(self, vectors: Vectors, width: int, kernel: tuple[int, int, int], weights: Any, places: Any):
+        self.vectors, self.width, (self.heights, self.taps, self.stride) = vectors, width, kernel
         self.integers = Vectors(vectors.builder, "i64", 1)
-        self.table, self.sample_step, self.weights = table, vectors.at(constant(0), step), weights
+        self.weights = weights
+        offsets = (self.integers.load_scalar(self.integers.at(places, tap)) for tap in range(self.taps))
+        self.places = [vectors.at(constant(0), offset) for offset in offsets]
+        #: Output rows that the sums of a tile belong to at a time.
+        self.rows = -(-self.heights // self.stride)
         registers = 32 if vectors.lanes * vectors.size == 64 else 16
-        needed = self.heights * self.taps + (self.heights + 1) * width
-        self._kept = (
-            {}
-            if needed > registers
-            else {(a, t): self._load(a, t) for a in range(self.heights) for t in range(self.taps)}
-        )
+        self._kept = {}
+        if self.heights * self.taps + (self.rows + 1) * width <= registers:
+            self._kept = {(a, t): self._load(a, t) for a in range(self.heights) for t in range(self.taps)}
 
     def _load(self, height: int, tap: int) -> Any:
         return self.vectors.splat(self.vectors.load_scalar(self.vectors.at(self.weights, height * self.taps + tap)))
@@ -35,68 +36,84 @@ class _Column:
         """A weight in all lanes: from a register if all weights have room there, else from memory each time."""
         return self._kept.get((height, tap)) or self._load(height, tap)
 
-    def add_line(self, x: Any, line: Any, rows: list, last: int) -> list:
-        """Add a line to the sums of `rows`, which it meets with their kernel rows `last`, ``last - 1``, ..."""
-        builder, vectors = self.vectors.builder, self.vectors
-        offset = self.integers.load_scalar(self.integers.at(self.table, line))
-        before, added = builder.block, [list(sums) for sums in rows]
+    def add_line(self, x: Any, at_line: Any, sums: list, height: int) -> list:
+        """Add a line, the kernel row `height` of the first row of `sums`, to it and those after it that it meets."""
+        builder, vectors, count = self.vectors.builder, self.vectors, height // self.stride + 1
+        offset = self.integers.load_scalar(at_line)
+        before, added = builder.block, [list(row) for row in sums[:count]]
         with builder.if_then(builder.icmp_signed("!=", offset, constant(OUTSIDE))):
-            at = vectors.at(x, offset)
-            for tap in range(self.taps):
+            line = vectors.at(x, offset)
+            for tap, place in enumerate(self.places):
+                at = builder.add(line, place)
                 samples = [vectors.load(vectors.at(at, v * vectors.lanes)) for v in range(self.width)]
-                for number, sums in enumerate(added):
-                    weight = self._weight(last - number, tap)
-                    sums[:] = [vectors.fma(sample, weight, total) for sample, total in zip(samples, sums, strict=True)]
-                at = builder.add(at, self.sample_step)
+                for number, row in enumerate(added):
+                    weight = self._weight(height - number * self.stride, tap)
+                    row[:] = [vectors.fma(sample, weight, total) for sample, total in zip(samples, row, strict=True)]
             end = builder.block
-        results = []
-        for sums, more in zip(rows, added, strict=True):
-            results.append([builder.phi(vectors.type) for _ in sums])
-            for phi, *values in zip(results[-1], sums, more, strict=True):
-                phi.add_incoming(values[0], before)
-                phi.add_incoming(values[1], end)
-        return results
+        results = [[builder.phi(vectors.type) for _ in row] for row in added]
+        for phis, *values in zip(results, sums, added, strict=False):
+            for phi, unchanged, changed in zip(phis, *values, strict=True):
+                phi.add_incoming(unchanged, before)
+                phi.add_incoming(changed, end)
+        return [*results, *sums[count:]]
+
+    def run_down(self, x: Any, table: Any, present: Any, store: Any) -> None:
+        """All sums of the lines of `table`, which start at `x` plus their offsets.
+
+        ``store(row, sums)`` is told of each of the `present` output rows when it is complete.
+        """
+        builder, zeros = self.vectors.builder, [self.vectors.zero] * self.width
+        early = max(self.heights - self.stride, 0)  # lines before the last ones of the first row
+        sums = [zeros] * (self.rows - 1)
+        for line in range(early):
+            sums = self.add_line(x, self.integers.at(table, line), sums, line)
+
+        def over_rows(row, carried):
+            at_line = self.integers.at(carried[0], early)
+            flat = carried[1:]
+            sums = [*(flat[i : i + self.width] for i in range(0, len(flat), self.width)), zeros]
+            for height in range(early, self.heights):
+                sums = self.add_line(x, at_line, sums, height)
+                at_line = self.integers.at(at_line, 1)
+            store(row, sums[0])
+            following = self.integers.at(carried[0], self.stride)
+            return [following, *(total for row in sums[1:] for total in row)]
+
+        counted_loop(builder, present, [table, *(total for row in sums for total in row)], over_rows)
 
 
 @intrinsic(prefer_literal=True)
 def column_run(
-    typingctx, kind, lanes, width, heights, taps, table, x, step, weights, outputs, present, target, row_bytes, bias,
-    relu,
+    typingctx, kind, lanes, width, heights, taps, stride, table, x, places, weights, outputs, present, target,
+    row_bytes, bias, relu,
 ):  # fmt: skip
     """`outputs` neighbouring outputs of `present` rows of one phase, straight to the result, `width` vectors at a time.
 
-    As `fastdil.kernels.plane_tiles.plane_run` for one sheet and a kernel of `heights` x `taps`, and the same sums. Row r
-    reads the lines r to ``r + heights - 1`` of the `table`.
+    As `fastdil.kernels.plane_tiles.plane_run` for one sheet and a kernel of `heights` x `taps`, and the same sums. Row
+    r reads `heights` lines of the `table` from line ``r * stride`` on; tap t reads the vectors that start ``places[t]``
+    elements into a line.
     """
-    kind_name, lane_count, tile_width, kernel_rows, kernel_taps = literals(kind, lanes, width, heights, taps)
+    kind_name, lane_count, tile_width, *kernel = literals(kind, lanes, width, heights, taps, stride)
 
     def codegen(context, builder, signature, args):
-        table, x, step, weights, outputs, present, target, row_bytes, bias, relu = args[5:]
+        table, x, places, weights, outputs, present, target, row_bytes, bias, relu = args[6:]
         vectors, strip = Vectors(builder, kind_name, lane_count), constant(tile_width * lane_count)
-        column = _Column(vectors, tile_width, (kernel_rows, kernel_taps), table, step, weights)
+        column = _Column(vectors, tile_width, tuple(kernel), weights, places)
         shift = optional_bias(vectors, bias, weights, 1)
         is_short = builder.icmp_signed("<", outputs, strip)
         last = builder.select(is_short, constant(0), builder.sub(outputs, strip))
-        zeros = [vectors.zero] * tile_width
 
         def over_tiles(index, _):
             # The last tile is moved back to end with the row, so that whole vectors are stored.
             first = builder.mul(index, strip)
             first = builder.select(builder.icmp_signed("<", first, last), first, last)
-            samples, rows = vectors.at(x, first), []
-            for line in range(kernel_rows - 1):  # each begins a row
-                rows = column.add_line(samples, constant(line), [*rows, zeros], line)
+            at = vectors.at(target, first)
 
-            def over_lines(index, carried):
-                at, *sums = carried
-                rows = [sums[i : i + tile_width] for i in range(0, len(sums), tile_width)]
-                line = builder.add(index, constant(kernel_rows - 1))
-                done, *rows = column.add_line(samples, line, [*rows, zeros], kernel_rows - 1)
-                store_row(vectors, done, at, outputs, is_short, shift, relu)
-                return [builder.add(at, row_bytes), *(total for sums in rows for total in sums)]
+            def store(row, sums):
+                place = builder.add(at, builder.mul(row, row_bytes))
+                store_row(vectors, sums, place, outputs, is_short, shift, relu)
 
-            start = [vectors.at(target, first), *(total for sums in rows for total in sums)]
-            counted_loop(builder, present, start, over_lines)
+            column.run_down(vectors.at(x, first), table, present, store)
             return []
 
         tiles = builder.udiv(builder.add(outputs, constant(tile_width * lane_count - 1)), strip)
@@ -104,6 +121,7 @@ def column_run(
         return context.get_dummy_value()
 
     arguments = (
-        kind, lanes, width, heights, taps, table, x, step, weights, outputs, present, target, row_bytes, bias, relu,
+        kind, lanes, width, heights, taps, stride, table, x, places, weights, outputs, present, target, row_bytes, bias,
+        relu,
     )  # fmt: skip
     return returns(types.void, arguments), codegen

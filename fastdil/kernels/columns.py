@@ -1,8 +1,8 @@
 """Small kernels on small planes: the compiled part of `direct` for depthwise layers of up to 5 x 5 taps.
 
-Output rows that are `dilation` apart, those of one phase, read the same lines of samples. A register tile goes down a
-phase and keeps the sums of as many rows as the kernel has: each line is loaded once and meets them all. A task is a run
-of planes. Larger kernels, whose sums have no room, and larger planes are left to `fastdil.kernels.planes`.
+The output rows of one phase read lines of samples that are `dilation` apart. A register tile goes down a phase and
+keeps the sums of all rows that a line meets: each line is loaded once. A task is a run of planes. Larger kernels, whose
+sums have no room, and larger planes are left to `fastdil.kernels.planes`.
 """
 
 from __future__ import annotations
@@ -21,17 +21,19 @@ from fastdil.kernels.geometry import (
     GEOMETRY,
     GROUPS,
     KH,
+    KW,
     OD,
     OH,
     OUT_PIXELS,
     OW,
     RELU,
+    SW,
     XC,
     XN,
     lanes_of,
 )
 from fastdil.kernels.intrinsics import call_on_row, load_i64
-from fastdil.kernels.laid_out import LAID_OUT, LAID_OUT_FIELDS, align_samples, laid_out_bytes, lay_out_plane
+from fastdil.kernels.laid_out import CLASS_STEP, LAID_OUT, LAID_OUT_FIELDS, align_samples, laid_out_bytes, lay_out_plane
 from fastdil.kernels.planes import fill_phases
 from fastdil.workspace import lay_out
 
@@ -41,20 +43,22 @@ MOST_ROWS = MOST_TAPS = 5
 #: This kernel's own parameters, after those of a laid-out plane.
 (
     UNITS, TASK_UNITS,  # planes in all, and per task
-    PHASES,  # of output rows: those that share lines are so many rows apart
+    PHASES, ROW_STRIDE,  # output rows of a phase are `PHASES` apart, and read every so many-th of its lines on
+    LINES,  # of a phase
     TABLE,  # byte offset of the lists of lines
-) = range(LAID_OUT_FIELDS, LAID_OUT_FIELDS + 4)  # fmt: skip
-FIELDS = LAID_OUT_FIELDS + 4 - GEOMETRY
+    PLACES,  # and `MOST_TAPS` fields: where each tap reads in a line
+) = range(LAID_OUT_FIELDS, LAID_OUT_FIELDS + 7)  # fmt: skip
+FIELDS = PLACES + MOST_TAPS - GEOMETRY
 
 
-def _make_column_kernel(kind: str, size: int, lanes: int, width: int, heights: int, taps: int, name: str) -> Any:
-    stamp = jit.source_stamp()
+def _make_column_kernel(kind: str, size: int, lanes: int, width: int, kernel: tuple, name: str) -> Any:
+    stamp, (heights, taps, stride) = jit.source_stamp(), kernel
 
     def columns(params, x, w, bias, out, scratch, task):
         stamp  # noqa: B018 - a closure cell in the cache key
         groups, phases, depths = load_i64(params, GROUPS), load_i64(params, PHASES), load_i64(params, OD)
         height, out_width, table = load_i64(params, OH), load_i64(params, OW), scratch + load_i64(params, TABLE)
-        lines, row_bytes = (height + phases - 1) // phases + heights - 1, phases * out_width * size
+        lines, row_bytes = load_i64(params, LINES), phases * out_width * size
         first = task * load_i64(params, TASK_UNITS)
         listed = -1
         for plane in range(first, min(first + load_i64(params, TASK_UNITS), load_i64(params, UNITS))):
@@ -70,10 +74,10 @@ def _make_column_kernel(kind: str, size: int, lanes: int, width: int, heights: i
                     listed = depth
                 for phase in range(min(phases, height)):
                     column_run(
-                        kind, lanes, width, heights, taps, table + phase * lines * 8, source, load_i64(params, DW),
-                        w + group * heights * taps * size, out_width, (height - phase + phases - 1) // phases,
-                        target + phase * out_width * size, row_bytes, bias + group * size if bias != 0 else 0,
-                        load_i64(params, RELU),
+                        kind, lanes, width, heights, taps, stride, table + phase * lines * 8, source,
+                        params + PLACES * 8, w + group * heights * taps * size, out_width,
+                        (height - phase + phases - 1) // phases, target + phase * out_width * size, row_bytes,
+                        bias + group * size if bias != 0 else 0, load_i64(params, RELU),
                     )  # fmt: skip
                 target += height * out_width * size
             if load_i64(params, ACTIVATE):
@@ -84,21 +88,24 @@ def _make_column_kernel(kind: str, size: int, lanes: int, width: int, heights: i
 
 
 @cache
-def column_kernel(kind: str, vector_bytes: int, width: int, heights: int, taps: int) -> Any:
-    """The compiled kernel for one element kind, vector width, width of a tile and size of a kernel."""
+def column_kernel(kind: str, vector_bytes: int, width: int, kernel: tuple[int, int, int]) -> Any:
+    """The compiled kernel for one element kind, vector width, width of a tile, and `kernel`: rows, taps, row stride."""
     lanes, size = lanes_of(kind, vector_bytes), int(kind[1:]) // 8
-    name = f"columns_{kind}_{heights}x{taps}_{width * lanes}_{8 * vector_bytes}bit"
-    return _make_column_kernel(kind, size, lanes, width, heights, taps, name)
+    name = f"columns_{kind}_{kernel[0]}x{kernel[1]}_s{kernel[2]}_{width * lanes}_{8 * vector_bytes}bit"
+    return _make_column_kernel(kind, size, lanes, width, kernel, name)
 
 
 def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int, rows: int, width: int) -> int:
-    """Write the byte offsets of the scratch memory's parts into `params`; returns its size.
+    """Write lines, places and the byte offsets of the scratch memory's parts into `params`; returns its size.
 
     ``params[LAID_OUT]`` is how many elements a laid-out plane takes, and becomes where it is. Tiles do not matter.
     """
-    size, phases = int(kind[1:]) // 8, int(params[PHASES])
-    lines = -(-int(params[OH]) // phases) + int(params[KH]) - 1
-    parts = [(TABLE, phases * lines * 8)]
+    size, phases, stride = int(kind[1:]) // 8, int(params[PHASES]), int(params[SW])
+    most_rows = -(-int(params[OH]) // phases)
+    params[LINES] = (most_rows - 1) * int(params[ROW_STRIDE]) + int(params[KH])
+    positions = np.arange(int(params[KW])) * int(params[DW])
+    params[PLACES : PLACES + int(params[KW])] = positions % stride * params[CLASS_STEP] + positions // stride
+    parts = [(TABLE, phases * int(params[LINES]) * 8)]
     if params[LAID_OUT]:
         parts.append((LAID_OUT, laid_out_bytes(int(params[LAID_OUT]), size)))
     total = lay_out(params, parts)

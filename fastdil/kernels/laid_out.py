@@ -1,6 +1,8 @@
 """Small planes laid out: copied, with what the padding mode continues them with, so that no tile is at an end of a row.
 
-A plane is all samples of one group of channels. Kernels that lay planes out have these fields after the geometry.
+A plane is all samples of one group of channels. With a stride of two along the width, even and odd samples of a row,
+padding counted, are laid out apart, so that the samples of neighbouring outputs are neighbours. Kernels that lay planes
+out have these fields after the geometry.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from numba.extending import intrinsic
 
 from fastdil.jit import helper
 from fastdil.kernels.copies import copy_run, fill_zeros
-from fastdil.kernels.geometry import DW, GEOMETRY, GROUP_IN, GROUPS, KW, LW, MODE, ND, NH, NW, OW, XH, source_index
+from fastdil.kernels.geometry import DW, GEOMETRY, GROUP_IN, GROUPS, KW, LW, MODE, ND, NH, NW, OW, SW, XH, source_index
 from fastdil.kernels.intrinsics import load_i64
 from fastdil.kernels.vectors import Vectors, constant, counted_loop, literals, returns
 from fastdil.workspace import ALIGNMENT
@@ -19,9 +21,11 @@ from fastdil.workspace import ALIGNMENT
 (
     LAID_OUT,  # byte offset of the laid-out plane, whose strides then take the place of the input's; else 0
     INPUT_N, INPUT_C, INPUT_D, INPUT_H,  # the input's strides, if planes are laid out
-) = range(GEOMETRY, GEOMETRY + 5)  # fmt: skip
+    CLASS_STEP,  # elements from the even samples of a laid-out row to the odd ones, with a stride of two
+    FIRST, SECOND,  # where the first two samples of a row are laid out
+) = range(GEOMETRY, GEOMETRY + 8)  # fmt: skip
 #: The geometry and these fields; a kernel's own follow.
-LAID_OUT_FIELDS = GEOMETRY + 5
+LAID_OUT_FIELDS = GEOMETRY + 8
 
 
 @intrinsic(prefer_literal=True)
@@ -59,6 +63,54 @@ def copy_rows(typingctx, kind, lanes, target, target_step, source, source_step, 
     return returns(types.void, arguments), codegen
 
 
+@intrinsic(prefer_literal=True)
+def split_rows(typingctx, kind, lanes, even_target, odd_target, target_step, source, source_step, count, rows):
+    """`copy_rows` of every second element, from the first and from the second on, to two places."""
+    kind_name, lane_count = literals(kind, lanes)
+
+    def codegen(context, builder, signature, args):
+        even_target, odd_target, target_step, source, source_step, count, rows = args[2:]
+        vectors, pair, lane = Vectors(builder, kind_name, lane_count), constant(2 * lane_count), constant(lane_count)
+        whole, rest = builder.udiv(count, pair), builder.urem(count, pair)
+        masks = vectors.first_lanes(rest), vectors.first_lanes(builder.sub(rest, lane))
+        has_rest = builder.icmp_signed("!=", rest, constant(0))
+
+        def store_pair(first, second, to_even, to_odd, index):
+            shift = builder.mul(index, lane)
+            for parity, to in enumerate((to_even, to_odd)):
+                values = vectors.shuffle(first, second, range(parity, 2 * lane_count, 2))
+                vectors.store(values, vectors.at(to, shift))
+
+        def over_rows(_, carried):
+            to_even, to_odd, at = carried
+
+            def over_pairs(index, inner):
+                place = vectors.at(at, builder.mul(index, pair))
+                store_pair(vectors.load(place), vectors.load(vectors.at(place, lane_count)), to_even, to_odd, index)
+                return []
+
+            counted_loop(builder, whole, [], over_pairs)
+            with builder.if_then(has_rest):
+                place = vectors.at(at, builder.mul(whole, pair))
+                places = place, vectors.at(place, lane_count)
+                first, second = (vectors.load_masked(*parts) for parts in zip(places, masks, strict=True))
+                store_pair(first, second, to_even, to_odd, whole)
+            return [builder.add(to_even, target_step), builder.add(to_odd, target_step), builder.add(at, source_step)]
+
+        counted_loop(builder, rows, [even_target, odd_target, source], over_rows)
+        return context.get_dummy_value()
+
+    arguments = (kind, lanes, even_target, odd_target, target_step, source, source_step, count, rows)
+    return returns(types.void, arguments), codegen
+
+
+@helper
+def place_of(params, position):
+    """Where the sample at a position of a padded row is laid out."""
+    stride = load_i64(params, SW)
+    return position % stride * load_i64(params, CLASS_STEP) + position // stride
+
+
 @helper
 def lay_out_plane(kind, lanes, size, params, scratch, x, plane, is_first):
     """Copy the samples of a plane and continue their rows.
@@ -72,13 +124,18 @@ def lay_out_plane(kind, lanes, size, params, scratch, x, plane, is_first):
     if is_first:
         bytes_of_plane = channels * depths * heights * pitch
         fill_zeros(kind, lanes, target, (bytes_of_plane + (lanes - 1) * size) // (lanes * size))
-    before, count, row_bytes = load_i64(params, LW), load_i64(params, NW), load_i64(params, INPUT_H) * size
+    count, row_bytes = load_i64(params, NW), load_i64(params, INPUT_H) * size
     for channel in range(channels):
         source = x + (
             sample * load_i64(params, INPUT_N) + (group * channels + channel) * load_i64(params, INPUT_C)
         ) * size  # fmt: skip
         for _ in range(depths):
-            copy_rows(kind, lanes, target + before * size, pitch, source, row_bytes, count, heights)
+            first = target + load_i64(params, FIRST) * size
+            if load_i64(params, SW) == 1:
+                copy_rows(kind, lanes, first, pitch, source, row_bytes, count, heights)
+            else:
+                second = target + load_i64(params, SECOND) * size
+                split_rows(kind, lanes, first, second, pitch, source, row_bytes, count, heights)
             if load_i64(params, MODE) != 0:
                 continue_rows(kind, size, params, target, source)
             target += heights * pitch
@@ -89,19 +146,30 @@ def lay_out_plane(kind, lanes, size, params, scratch, x, plane, is_first):
 def continue_rows(kind, size, params, target, source):
     """Write what the padding mode continues each row of a sheet with; the samples are there already."""
     before, count, mode = load_i64(params, LW), load_i64(params, NW), load_i64(params, MODE)
-    length = load_i64(params, OW) + (load_i64(params, KW) - 1) * load_i64(params, DW)
+    reach = (load_i64(params, KW) - 1) * load_i64(params, DW)
+    length = max((load_i64(params, OW) - 1) * load_i64(params, SW) + reach + 1, before + count)
     for _ in range(load_i64(params, NH)):
         for turn in range(length - count):
             index = turn if turn < before else turn + count
-            copy_run(kind, 1, target + index * size, source + source_index(index - before, count, mode) * size, 1)
+            at = source + source_index(index - before, count, mode) * size
+            copy_run(kind, 1, target + place_of(params, index) * size, at, 1)
         target += load_i64(params, XH) * size
         source += load_i64(params, INPUT_H) * size
 
 
 def laid_out_strides(params: np.ndarray, strip: int, lanes: int) -> tuple[int, int, int, int]:
-    """Strides of laid-out planes: of channel, depth, height and width. `strip` is the length of a tile."""
-    length = -(-int(params[OW]) // strip) * strip + int((params[KW] - 1) * params[DW])
-    pitch = -(-length // lanes) * lanes
+    """Strides of laid-out planes: of channel, depth, height and width. `strip` is the length of a tile.
+
+    Writes ``params[CLASS_STEP]``, ``params[FIRST]`` and ``params[SECOND]``.
+    """
+    stride = int(params[SW])
+    length = -(-int(params[OW]) // strip) * strip + int((params[KW] - 1) * params[DW]) // stride
+    if stride > 1:  # what is left of the last pair of vectors is stored in whole vectors, too
+        length = max(length, int(params[LW] + params[NW]) // stride + lanes) + 1
+    params[CLASS_STEP] = -(-length // lanes) * lanes
+    before = np.arange(2) + int(params[LW])
+    params[[FIRST, SECOND]] = before % stride * params[CLASS_STEP] + before // stride
+    pitch = int(params[CLASS_STEP]) * stride
     return int(params[ND] * params[NH]) * pitch, int(params[NH]) * pitch, pitch, 1
 
 
@@ -112,4 +180,4 @@ def laid_out_bytes(elements: int, size: int) -> int:
 
 def align_samples(params: np.ndarray, size: int) -> None:
     """Move ``params[LAID_OUT]`` on so that samples, not the padding before them, start at lines of the cache."""
-    params[LAID_OUT] += -int(params[LW]) * size % ALIGNMENT
+    params[LAID_OUT] += -int(params[FIRST]) * size % ALIGNMENT
