@@ -199,7 +199,7 @@ def _fit_preparation(timings: list[Timing]) -> dict[str, float]:
 
 def report(results: list[list[Timing]], table: dict[str, dict[str, float]]) -> str:
     """The fitted table, the error of its predictions and the quality of its choices."""
-    lines = [f'NANOSECONDS["{machine().isa}"] = {{']
+    lines = [f'NANOSECONDS["{costmodel.table_name()}"] = {{']
     for method, weights in table.items():
         lines.append(f'    "{method}": {{{", ".join(f"{name!r}: {value}" for name, value in weights.items())}}},')
     lines = [line.replace("'", '"') for line in (*lines, "}")]

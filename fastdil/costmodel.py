@@ -30,10 +30,12 @@ _AMX = {
 #: "prepare" and "weight": what preparing any weights takes, and each number of them.
 #: avx512: AMD EPYC (Zen 5), 2026-11-30; those of `winograd` from 190 problems that it takes, those of `direct` with 90
 #: problems of seed 2 besides, its "far" and "lay_out" set: they matter where other methods are slower.
+#: avx512 in halves (`hardware.Machine.has_halves`): AMD EPYC (Zen 4), 2026-11-30; `winograd` with 150 problems of seed
+#: 11 that it takes, the layers counted three times, `direct`'s "far" and "lay_out" set.
 #: avx2: AMD EPYC (Zen 3), 2026-11-29. `winograd` has become faster since, by other amounts of work: it merges sums and
 #: fetches samples sooner; its "transform" is a guess.
-#: `winograd`'s "task", "run", "backward", "stream" and "spill" are set, with AVX2 "fetch" too: they matter for how
-#: tasks are cut, or for few problems.
+#: `winograd`'s "task", "run", "backward", "stream" and "spill" are set, "transform" (in halves) and "fetch" (AVX2) too:
+#: they matter for how tasks are cut, or for few problems.
 NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {
     "avx512": {
         "reference": {"call": 3000.0, "output": 7.89, "product": 1.23, "prepare": 0.0, "weight": 0.0},
@@ -56,6 +58,28 @@ NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {
             "spill": 0.05, "prepare": 20200.0, "weight": 2.26,
         },
         "amx": _AMX,
+    },
+    "avx512 in halves": {
+        "reference": {"call": 3520.0, "output": 12.1, "product": 1.74, "prepare": 0, "weight": 0.0},
+        "direct": {
+            "call": 1580.0, "unit": 66.9, "tile": 15.9, "store": 2.63, "cycle": 0.514, "dense": 0.649,
+            "straight": 0.629, "begin": 0.0, "lay_out": 3.0, "masked": 0.334, "gather": 7.68, "pair": 1.68,
+            "index": 1.64, "byte": 0.027, "far": 1.0, "prepare": 1700.0, "weight": 1.33,
+        },
+        "im2col": {
+            "call": 0.0, "task": 705.0, "store": 5.62, "copy": 2.0, "run": 0.635, "gather": 18.1, "entry": 12.4,
+            "index": 2.52, "stream": 0.0, "fma": 0.311, "prepare": 0.0, "weight": 0.86,
+        },
+        "fft": {
+            "call": 10300.0, "task": 0.0, "butterfly": 0.705, "mix": 0.348, "move": 9.46, "element": 0.0,
+            "spill": 1.74, "stream": 0.0, "prepare": 43400.0, "weight": 1.83,
+        },
+        "winograd": {
+            "call": 27600.0, "task": 400.0, "line": 9.67, "run": 2.0, "fetch": 4.97, "forward": 2.81, "shuffle": 1.31,
+            "fma": 0.341, "backward": 1.2, "row": 19.8, "store": 4.23, "transform": 20.0, "stream": 0.01,
+            "spill": 0.05, "prepare": 35600.0, "weight": 3.02,
+        },
+        "amx": _AMX,  # with the emulated unit only
     },
     "avx2": {
         "reference": {"call": 2740.0, "output": 14.9, "product": 2.59, "prepare": 0.0, "weight": 0.0},
@@ -99,9 +123,16 @@ CALL_SECONDS = 5e-6
 _RELATIVE = {"high": 2.0**-14, "medium": 2.0**-6}
 
 
+def table_name() -> str:
+    """Which table of `NANOSECONDS` describes this machine."""
+    here = machine()
+    name = f"{here.isa} in halves" if here.has_halves else here.isa
+    return name if name in NANOSECONDS else "avx2"
+
+
 def weights_of(method: str) -> dict[str, float]:
     """Nanoseconds per unit of each feature of a method, and of a prepared weight, on this machine."""
-    return NANOSECONDS[machine().isa if machine().isa in NANOSECONDS else "avx2"][method]
+    return NANOSECONDS[table_name()][method]
 
 
 def predict(method: str, features: Mapping[str, float]) -> float:

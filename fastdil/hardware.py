@@ -34,6 +34,8 @@ class Machine:
     amx : str
         ``"native"`` where the CPU has AMX tiles for bfloat16 and ``FASTDIL_ISA`` does not leave them out, else ``""``;
         ``"emulated"`` in tests.
+    has_halves : bool
+        Whether 512-bit instructions run as two halves, so that products take twice as long (AMD's Zen 4).
     cores : int
         Cores granted to this process: CPU affinity, cgroup quota and ``FASTDIL_NUM_THREADS`` are honoured.
     l1, l2, l3 : int
@@ -49,6 +51,7 @@ class Machine:
     l3: int
     cpu: str
     amx: str = ""
+    has_halves: bool = False
     peak_gflops: dict[str, float] | None = field(default=None, compare=False)
 
     @property
@@ -60,10 +63,11 @@ class Machine:
         peak = "not measured"
         if self.peak_gflops:
             peak = ", ".join(f"{dtype} {value:.0f} GFLOP/s" for dtype, value in self.peak_gflops.items())
+        vectors = f"{8 * self.vector_bytes}-bit vectors{', in halves' if self.has_halves else ''}"
         return "\n".join(
             (
                 f"CPU          {self.cpu}",
-                f"ISA          {self.isa} ({8 * self.vector_bytes}-bit vectors){', AMX tiles' if self.amx else ''}",
+                f"ISA          {self.isa} ({vectors}){', AMX tiles' if self.amx else ''}",
                 f"cores        {self.cores}",
                 f"caches       L1 {self.l1 >> 10} KiB, L2 {self.l2 >> 10} KiB, L3 {self.l3 >> 20} MiB",
                 f"peak         {peak}",
@@ -87,7 +91,9 @@ def machine() -> Machine:
     global _machine
     if _machine is None:
         l1, l2, l3 = _caches()
-        _machine = Machine(isa=_isa(), cores=_cores(), l1=l1, l2=l2, l3=l3, cpu=_cpu_name(), amx=_amx())
+        _machine = Machine(
+            isa=_isa(), cores=_cores(), l1=l1, l2=l2, l3=l3, cpu=_cpu_name(), amx=_amx(), has_halves=_has_halves()
+        )
     return _machine
 
 
@@ -118,6 +124,11 @@ def _isa() -> str:
     order = list(VECTOR_BYTES)
     cap, best = _cap(), _native_isa()
     return best if cap not in order else order[max(order.index(cap), order.index(best))]
+
+
+def _has_halves() -> bool:
+    """Whether vectors of 64 bytes run as two halves: on AMD's family 25 (Zen 4), as far as is known."""
+    return _isa() == "avx512" and (_cpuinfo("vendor_id"), _cpuinfo("cpu family")) == ("AuthenticAMD", "25")
 
 
 def _amx() -> str:

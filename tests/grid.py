@@ -143,6 +143,21 @@ def _planes():
         yield Case("plane", (1, 2, 7, 20), (1, 2, 7, 9), padding=((3, 9), (30, 2)), padding_mode=mode)
 
 
+def _columns():
+    """Depthwise layers with small kernels: phases of rows, strides and vectors, whole and ragged."""
+    layers = ((1, 5), 1), ((3, 3), 1), ((3, 3), 2), ((5, 5), 1), ((7, 4), 1), ((2, 3), (3, 1)), ((4, 2), (3, 2))
+    for kernel, stride in layers:
+        across = stride if isinstance(stride, int) else stride[1]
+        for n, d in ((5, 1), (20, 2), (70, 3)):
+            yield Case("column", (2, 3, 11, n * across), (3, 1, *kernel), stride, (4, 5), dilation=d, groups=3)
+            yield Case("column", (1, 2, 17, n * across + 4 * d), (2, 1, *kernel), stride, 0, dilation=d, groups=2)
+    for stride in (1, 2):
+        for mode in MODES:
+            yield Case("column", (1, 2, 7, 19), (2, 1, 3, 3), stride, (3, 6), 2, groups=2, padding_mode=mode)
+        yield Case("column", (1, 2, 9, 40), (2, 1, 3, 3), stride, ((-2, 5), (7, -3)), 3, groups=2)
+        yield Case("column", (1, 2, 4, 9, 21), (2, 1, 1, 3, 3), stride, 2, 2, groups=2)
+
+
 def _folds():
     """One output channel and many taps along a signal: whole and ragged last lines, short and long dilations."""
     for taps in (23, 24, 25, 48, 64, 97, 150):
@@ -322,6 +337,7 @@ CASES = tuple(
             _channels,
             _kernels,
             _planes,
+            _columns,
             _folds,
             _strides,
             _far_dilations,
@@ -363,6 +379,10 @@ def _tails():
     for g in (3, 4):
         yield Case("tail", (1, g, 9, 33), (g, 1, 7, 7), padding=6, dilation=2, groups=g)
         yield Case("tail", (2, 2 * g, 33), (3 * g, 2, 3), stride=3, padding=4, groups=g)
+    for n in (15, 16, 17, 33, 49):
+        yield Case("tail", (2, 3, 8, n), (3, 1, 3, 3), padding=1, groups=3)
+        yield Case("tail", (1, 3, 9, n + 4), (3, 1, 3, 3), dilation=2, groups=3)
+        yield Case("tail", (2, 3, 8, 2 * n), (3, 1, 3, 3), stride=2, padding=1, groups=3)
     yield Case("tail", (1, 50, 17), (9, 50, 3), padding=1)
     yield Case("tail", (1, 2, 3, 4, 17), (9, 2, 3, 3, 3), padding=2, dilation=2)
 

@@ -6,7 +6,7 @@ import os
 import checks
 import pytest
 
-from fastdil import hardware, workspace
+from fastdil import costmodel, hardware, workspace
 
 
 def test_machine_is_read_once_and_frozen():
@@ -81,6 +81,26 @@ def test_environment_isa(monkeypatch):
         hardware._isa()
     monkeypatch.delenv("FASTDIL_ISA")
     assert hardware._isa() == native
+
+
+@pytest.mark.parametrize(
+    ("isa", "vendor", "family", "halves"),
+    [
+        ("avx512", "AuthenticAMD", "25", True),
+        ("avx512", "AuthenticAMD", "26", False),
+        ("avx512", "GenuineIntel", "25", False),
+        ("avx2", "AuthenticAMD", "25", False),
+        ("avx512", "", "", False),
+    ],
+)
+def test_vectors_in_halves(monkeypatch, isa, vendor, family, halves):
+    monkeypatch.setattr(hardware, "_isa", lambda: isa)
+    monkeypatch.setattr(hardware, "_cpuinfo", {"vendor_id": vendor, "cpu family": family}.get)
+    assert hardware._has_halves() is halves
+    here = dataclasses.replace(hardware.machine(), isa=isa, has_halves=halves)
+    monkeypatch.setattr(costmodel, "machine", lambda: here)
+    assert costmodel.table_name() in costmodel.NANOSECONDS
+    assert ("in halves" in costmodel.table_name()) == ("in halves" in str(here)) == halves
 
 
 def test_environment_reaches_the_machine():

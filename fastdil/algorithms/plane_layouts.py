@@ -55,14 +55,21 @@ def _plane_tile(problem: Problem) -> tuple[int, int] | None:
     return rows, narrowed(widths, problem.out_size[2], lanes)
 
 
+#: Bytes of a vector -> rows of a kernel at most -> vectors of a tile that goes down a plane: sums for all of them, and a
+#: line's samples, stay in registers.
+_COLUMN_WIDTHS: dict[int, dict[int, tuple[int, ...]]] = {
+    64: {5: (4, 3, 2, 1), columns.MOST_ROWS: (2, 1)},
+    32: {3: (3, 2, 1), 5: (2, 1)},
+}
+
+
 def _column_tile(problem: Problem) -> tuple[int, int] | None:
     """Kernel rows and vectors of a register tile that goes down a plane, or None if the kernel is too large for it."""
     heights, taps, vector_bytes = problem.kernel[1], problem.kernel[2], machine().vector_bytes
-    is_small = heights <= columns.MOST_ROWS and taps <= columns.MOST_TAPS
+    widths = next((fit for most, fit in _COLUMN_WIDTHS[max(vector_bytes, 32)].items() if heights <= most), None)
     is_alone = problem.group_out * problem.unit == 1 and problem.terms == heights * taps
-    if not is_small or not is_alone or problem.stride[2] > 2:
+    if widths is None or taps > columns.MOST_TAPS or not is_alone or problem.stride[2] > 2:
         return None
-    widths = (4, 3, 2, 1) if vector_bytes == 64 else (3, 2, 1) if heights <= 3 else (2, 1)
     return heights, narrowed(widths, problem.out_size[2], lanes_of(element_kind(problem), vector_bytes))
 
 

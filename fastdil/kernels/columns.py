@@ -1,4 +1,4 @@
-"""Small kernels on small planes: the compiled part of `direct` for depthwise layers of up to 5 x 5 taps.
+"""Small kernels on small planes: the compiled part of `direct` for depthwise layers of up to 7 x 7 taps.
 
 The output rows of one phase read lines of samples that are `dilation` apart. A register tile goes down a phase and
 keeps the sums of all rows that a line meets: each line is loaded once. A task is a run of planes. Larger kernels, whose
@@ -38,7 +38,7 @@ from fastdil.kernels.planes import fill_phases
 from fastdil.workspace import lay_out
 
 #: Rows and taps of a kernel at most.
-MOST_ROWS = MOST_TAPS = 5
+MOST_ROWS = MOST_TAPS = 7
 
 #: This kernel's own parameters, after those of a laid-out plane.
 (

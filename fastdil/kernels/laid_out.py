@@ -144,17 +144,18 @@ def lay_out_plane(kind, lanes, size, params, scratch, x, plane, is_first):
 
 @helper
 def continue_rows(kind, size, params, target, source):
-    """Write what the padding mode continues each row of a sheet with; the samples are there already."""
+    """Write what the padding mode continues the rows of a sheet with; the samples are there already."""
     before, count, mode = load_i64(params, LW), load_i64(params, NW), load_i64(params, MODE)
     reach = (load_i64(params, KW) - 1) * load_i64(params, DW)
     length = max((load_i64(params, OW) - 1) * load_i64(params, SW) + reach + 1, before + count)
-    for _ in range(load_i64(params, NH)):
-        for turn in range(length - count):
-            index = turn if turn < before else turn + count
-            at = source + source_index(index - before, count, mode) * size
-            copy_run(kind, 1, target + place_of(params, index) * size, at, 1)
-        target += load_i64(params, XH) * size
-        source += load_i64(params, INPUT_H) * size
+    for turn in range(length - count):
+        # Where a sample comes from is the same for all rows, and takes longer to work out than to copy it.
+        index = turn if turn < before else turn + count
+        to, at = target + place_of(params, index) * size, source + source_index(index - before, count, mode) * size
+        for _ in range(load_i64(params, NH)):
+            copy_run(kind, 1, to, at, 1)
+            to += load_i64(params, XH) * size
+            at += load_i64(params, INPUT_H) * size
 
 
 def laid_out_strides(params: np.ndarray, strip: int, lanes: int) -> tuple[int, int, int, int]:
