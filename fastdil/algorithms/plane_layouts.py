@@ -55,8 +55,8 @@ def _plane_tile(problem: Problem) -> tuple[int, int] | None:
     return rows, narrowed(widths, problem.out_size[2], lanes)
 
 
-#: Bytes of a vector -> rows of a kernel at most -> vectors of a tile that goes down a plane: sums for all of them, and a
-#: line's samples, stay in registers.
+#: Bytes of a vector -> rows of a kernel at most -> vectors of a tile that goes down a plane: the sums of so many rows,
+#: and the samples of a line, stay in registers.
 _COLUMN_WIDTHS: dict[int, dict[int, tuple[int, ...]]] = {
     64: {5: (4, 3, 2, 1), columns.MOST_ROWS: (2, 1)},
     32: {3: (3, 2, 1), 5: (2, 1)},

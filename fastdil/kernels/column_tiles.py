@@ -8,8 +8,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastdil.kernels.copies import OUTSIDE
-from fastdil.kernels.finish import optional_bias
-from fastdil.kernels.plane_tiles import store_row
+from fastdil.kernels.finish import optional_bias, store_row
 from fastdil.kernels.vectors import Vectors, constant, counted_loop, literals, returns
 
 

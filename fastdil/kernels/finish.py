@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from numba import types
 from numba.extending import intrinsic
 
@@ -99,3 +101,18 @@ def add_and_clip(vectors: Vectors, value, shift, relu):
     builder = vectors.builder
     total = vectors.add(value, shift)
     return builder.select(builder.icmp_signed("!=", relu, constant(0)), vectors.relu(total), total)
+
+
+def store_row(vectors: Vectors, sums: Sequence, at, outputs, is_short, shift, relu) -> None:
+    """Finish the sums of one row and store them at `at`: whole vectors, or of a short row its `outputs`."""
+    builder = vectors.builder
+    values = [add_and_clip(vectors, value, shift, relu) for value in sums]
+    places = [vectors.at(at, v * vectors.lanes) for v in range(len(values))]
+    with builder.if_else(is_short) as (partly, wholly):
+        with partly:
+            for v, (value, place) in enumerate(zip(values, places, strict=True)):
+                mask = vectors.first_lanes(builder.sub(outputs, constant(v * vectors.lanes)))
+                vectors.store_masked(value, place, mask)
+        with wholly:
+            for value, place in zip(values, places, strict=True):
+                vectors.store(value, place)

@@ -14,7 +14,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastdil.kernels.copies import OUTSIDE
-from fastdil.kernels.finish import add_and_clip, optional_bias
+from fastdil.kernels.finish import optional_bias, store_row
 from fastdil.kernels.tiles import accumulate, load_samples
 from fastdil.kernels.totals import close_chain, close_chain_exactly
 from fastdil.kernels.vectors import Vectors, constant, counted_loop, literals, returns
@@ -157,21 +157,6 @@ def _add_chains(register_tile: _Tile, table, x, closes, tile, errors) -> None:
         return sums
 
     register_tile.sums(table, x, close)
-
-
-def store_row(vectors: Vectors, sums: Sequence, at, outputs, is_short, shift, relu) -> None:
-    """Finish the sums of one row and store them at `at`: whole vectors, or of a short row its `outputs`."""
-    builder = vectors.builder
-    values = [add_and_clip(vectors, value, shift, relu) for value in sums]
-    places = [vectors.at(at, v * vectors.lanes) for v in range(len(values))]
-    with builder.if_else(is_short) as (partly, wholly):
-        with partly:
-            for v, (value, place) in enumerate(zip(values, places, strict=True)):
-                mask = vectors.first_lanes(builder.sub(outputs, constant(v * vectors.lanes)))
-                vectors.store_masked(value, place, mask)
-        with wholly:
-            for value, place in zip(values, places, strict=True):
-                vectors.store(value, place)
 
 
 @intrinsic(prefer_literal=True)

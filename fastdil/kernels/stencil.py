@@ -195,7 +195,7 @@ def compute_tile(
     group_out, relu, tile_bytes = load_i64(params, GROUP_OUT), load_i64(params, RELU), rows * width * lanes * size
     tile, run = scratch + load_i64(params, SUMS), scratch + load_i64(params, RUN)
     plane_bytes = load_i64(params, OUT_PIXELS) * unit * size
-    is_plain = unit == 1 and is_long == 0 and load_i64(params, ACTIVATE) == 0 and count == width * lanes
+    is_plain = unit == 1 and is_long == 0 and load_i64(params, ACTIVATE) == 0
     panel, panel_table = scratch + load_i64(params, PANEL), scratch + load_i64(params, PANEL_TABLE)
     masks = scratch + load_i64(params, MASKS)
     step, chain_lines = load_i64(params, DW) * unit, load_i64(params, CHAIN_LINES)
@@ -228,12 +228,14 @@ def compute_tile(
                 if way == _AT_END:
                     stencil_tile(
                         kind, lanes, rows, width, 1, listed, line_count, chain_lines, taps, samples, sample_step,
-                        base, rows, masks, target, errors, resume, result, outputs, plane_bytes, shift, relu,
+                        base, rows, masks, target, errors, resume, result, outputs, count, plane_bytes, shift,
+                        relu,
                     )  # fmt: skip
                 else:
                     stencil_tile(
                         kind, lanes, rows, width, 0, listed, line_count, chain_lines, taps, samples, sample_step,
-                        base, rows, 0, target, errors, resume, result, outputs, plane_bytes, shift, relu,
+                        base, rows, 0, target, errors, resume, result, outputs, count, plane_bytes, shift,
+                        relu,
                     )  # fmt: skip
                 if is_last and not is_plain:
                     finish_block(

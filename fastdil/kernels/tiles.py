@@ -11,7 +11,7 @@ from __future__ import annotations
 from numba import types
 from numba.extending import intrinsic
 
-from fastdil.kernels.finish import add_and_clip, optional_bias
+from fastdil.kernels.finish import optional_bias, store_row
 from fastdil.kernels.totals import add_to_tile, close_chain, close_chain_exactly
 from fastdil.kernels.vectors import Vectors, constant, counted_loop, literals, returns
 
@@ -147,21 +147,21 @@ def gemm_tile(
     return returns(types.void, arguments), codegen
 
 
-def _store_rows(vectors: Vectors, sums: list, width: int, out, outputs, row_bytes, bias, mapped, relu) -> None:
-    """Store the first `outputs` rows of sums, `row_bytes` apart, each with its element at `bias` (0: none) added."""
+def _store_rows(vectors: Vectors, sums: list, width: int, out, outputs, count, row_bytes, bias, mapped, relu) -> None:
+    """Store `count` sums of the first `outputs` rows, `row_bytes` apart, each with its element at `bias` (0: none)."""
     builder, has_bias = vectors.builder, vectors.builder.icmp_signed("!=", bias, constant(0))
+    is_short = builder.icmp_signed("<", count, constant(width * vectors.lanes))
     for row in range(len(sums) // width):
         with builder.if_then(builder.icmp_signed(">", outputs, constant(row))):
             shift = optional_bias(vectors, builder.select(has_bias, vectors.at(bias, row), bias), mapped, 1)
             at = builder.add(out, builder.mul(row_bytes, constant(row)))
-            for v, value in enumerate(sums[row * width : (row + 1) * width]):
-                vectors.store(add_and_clip(vectors, value, shift, relu), vectors.at(at, v * vectors.lanes))
+            store_row(vectors, sums[row * width : (row + 1) * width], at, count, is_short, shift, relu)
 
 
 @intrinsic(prefer_literal=True)
 def stencil_tile(
     typingctx, kind, lanes, rows, width, masked, table, nlines, chain_lines, ntaps, x, step, weights, tap_step, masks,
-    tile, errors, resume, out, outputs, row_bytes, bias, relu,
+    tile, errors, resume, out, outputs, count, row_bytes, bias, relu,
 ):  # fmt: skip
     """A tile of a stencil: samples come straight from the rows of the input, wherever the taps fall.
 
@@ -172,13 +172,13 @@ def stencil_tile(
     `resume`; every `chain_lines` lines make one chain. With `errors` (an address, else 0) the chains are added exactly.
 
     With `out` (an address, else 0; not with `errors`) the last chain, and what the tile holds, go straight to `outputs`
-    rows of the result (`_store_rows`).
+    rows of the result, `count` sums of each (`_store_rows`).
     """
     kind_name, lane_count, tile_rows, tile_width, is_masked = literals(kind, lanes, rows, width, masked)
 
     def codegen(context, builder, signature, args):
         table, nlines, chain_lines, ntaps, x, step, weights, tap_step, masks, tile, errors, resume = args[5:17]
-        out, outputs, row_bytes, bias, relu = args[17:]
+        out, outputs, count, row_bytes, bias, relu = args[17:]
         vectors, integers = Vectors(builder, kind_name, lane_count), Vectors(builder, "i64", 1)
         sample_step, weight_step = vectors.at(constant(0), step), vectors.at(constant(0), tap_step)
 
@@ -200,14 +200,14 @@ def stencil_tile(
         def over_chains(chain, carried):
             done = builder.mul(chain, chain_lines)
             left = builder.sub(nlines, done)
-            count = builder.select(builder.icmp_signed("<", left, chain_lines), left, chain_lines)
+            some = builder.select(builder.icmp_signed("<", left, chain_lines), left, chain_lines)
             part = integers.at(table, builder.mul(done, constant(2)))
-            _, *sums = counted_loop(builder, count, [part, *zeros], over_lines)
+            _, *sums = counted_loop(builder, some, [part, *zeros], over_lines)
             is_result = builder.icmp_signed("==", chain, last_chain)
             with builder.if_else(is_result) as (straight, chained):
                 with straight:
                     totals = add_to_tile(vectors, tile, sums, carried[0])
-                    _store_rows(vectors, totals, tile_width, out, outputs, row_bytes, bias, weights, relu)
+                    _store_rows(vectors, totals, tile_width, out, outputs, count, row_bytes, bias, weights, relu)
                 with chained, builder.if_else(builder.icmp_signed("==", errors, constant(0))) as (plainly, exactly):
                     with plainly:
                         close_chain(vectors, tile, sums, carried[0])
@@ -226,7 +226,7 @@ def stencil_tile(
 
     arguments = (
         kind, lanes, rows, width, masked, table, nlines, chain_lines, ntaps, x, step, weights, tap_step, masks, tile,
-        errors, resume, out, outputs, row_bytes, bias, relu,
+        errors, resume, out, outputs, count, row_bytes, bias, relu,
     )  # fmt: skip
     return returns(types.void, arguments), codegen
 
