@@ -99,6 +99,26 @@ def test_taps_that_never_meet_a_sample(channels, padding, tap, value, method):
     np.testing.assert_array_equal(fastdil.plan(w, method=method, **args)(x), y)
 
 
+@pytest.mark.parametrize(
+    ("kernel", "dilation", "padding"),
+    [((1, 3), (10**9, 2), (0, 2)), ((2, 3), (10**7, 2), (10**7, 2)), ((7, 7), (10**6, 3), (3 * 10**6, 9))],
+)
+def test_dilations_far_beyond_the_map(kernel, dilation, padding):
+    """Nothing is listed or laid out for rows that do not exist."""
+    rng = np.random.default_rng(0)
+    x, w = rng.integers(-4, 5, (2, 3, 9, 20)).astype("f4"), rng.integers(-4, 5, (3, 1, *kernel)).astype("f4")
+    pad = [(p, p) for p in padding]
+    if kernel[0] == 2:
+        pad[0] = (dilation[0], 0)
+    args = {"dilation": dilation, "padding": pad, "groups": 3}
+    rows = {1: 0, 2: 1, 7: 3}[kernel[0]]  # the only row of the kernel that meets samples
+    near = {"dilation": (1, dilation[1]), "padding": [(0, 0), pad[1]], "groups": 3}
+    truth = naive.conv(x, w[:, :, rows : rows + 1], **near)
+    rows_of_table = {row.name: row for row in fastdil.explain(x.shape, w.shape, method="direct", **args).candidates}
+    assert rows_of_table["direct"].workspace_bytes < 1 << 20
+    np.testing.assert_array_equal(fastdil.conv2d(x, w, method="direct", **args), truth)
+
+
 @transform_method
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("which", ["x", "w"])

@@ -170,7 +170,8 @@ class ColumnLayout(_PlanesLayout):
     def _cut(self) -> int:
         step, stride = self.problem.dilation[1], self.problem.stride[1]
         shared = math.gcd(step, stride)
-        self.phases, self.row_stride = step // shared, stride // shared
+        # Where each output row is a phase of its own, the distance of rows that share lines no longer matters.
+        self.phases, self.row_stride = min(step // shared, self.problem.out_size[1]), stride // shared
         self.params[[columns.PHASES, columns.ROW_STRIDE]] = self.phases, self.row_stride
         self._lay_out()
         return self.planes
@@ -181,14 +182,14 @@ class ColumnLayout(_PlanesLayout):
     @property
     def is_suited(self) -> bool:
         """Whether planes are small and no tile is at an end of a row."""
-        return self.is_small and self._tiles()[1] == 0
+        return self.is_small and self._tiles()[1] == 0 and self.scratch_bytes <= _LINES_BYTES
 
     def _task_units(self) -> int:
         return self._planes_of_task()
 
     def _tile_lines(self) -> float:
         """Columns of tiles, one for each phase."""
-        return self.planes * self.problem.out_size[0] * min(self.phases, self.problem.out_size[1])
+        return self.planes * self.problem.out_size[0] * self.phases
 
     def kernel(self) -> Any:
         heights, width = self.tile
@@ -201,7 +202,7 @@ class ColumnLayout(_PlanesLayout):
     def _line_cycles(self) -> float:
         """For a row of the kernel that reaches the input: all output rows of a phase, and one that is thrown away."""
         heights, width = self.tile
-        rows = self.problem.out_size[1] / min(self.phases, self.problem.out_size[1])
+        rows = self.problem.out_size[1] / self.phases
         return (rows + 1) * step_cycles(-(-heights // self.row_stride), width) * self.row_stride / heights
 
 

@@ -72,7 +72,7 @@ def _make_column_kernel(kind: str, size: int, lanes: int, width: int, kernel: tu
                 if depth != listed:
                     fill_phases(params, table, depth, phases, lines)
                     listed = depth
-                for phase in range(min(phases, height)):
+                for phase in range(phases):
                     column_run(
                         kind, lanes, width, heights, taps, stride, table + phase * lines * 8, source,
                         params + PLACES * 8, w + group * heights * taps * size, out_width,
