@@ -27,20 +27,17 @@ _PLANES_BYTES = 1 << 18
 _LINES_BYTES = 1 << 20
 
 
-def _rows_of_phase(problem: Problem) -> int:
-    """Output rows that can share lines of samples because they are `dilation` apart, at most; 0 if none can."""
-    step, stride = problem.dilation[1], problem.stride[1]
-    if problem.group_out * problem.unit > 1 or problem.stride[2] > 1 or step % stride or problem.kernel[1] < 2:
-        return 0
-    return -(-problem.out_size[1] * stride // step)
-
-
 def _plane_tile(problem: Problem) -> tuple[int, int] | None:
     """Output rows and vectors of a register tile that shares lines of samples, or None where rows cannot share.
 
-    The more rows, the fewer loads for each; but no more than the kernel has rows, or no line would serve all of them.
+    Rows that are `dilation` apart read the same lines. The more rows, the fewer loads for each; but no more than the
+    kernel has rows, or no line would serve all of them.
     """
-    heights, rows_of_phase, vector_bytes = problem.kernel[1], _rows_of_phase(problem), machine().vector_bytes
+    step, stride, heights = problem.dilation[1], problem.stride[1], problem.kernel[1]
+    if problem.group_out * problem.unit > 1 or problem.stride[2] > 1 or step % stride or heights < 2:
+        return None
+    rows_of_phase = -(-problem.out_size[1] * stride // step)
+    vector_bytes = machine().vector_bytes
     if vector_bytes == 64:
         rows = min(4 if heights >= 5 else 3, heights, rows_of_phase)
         widths: tuple[int, ...] = (4, 2, 1)

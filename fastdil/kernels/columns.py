@@ -33,9 +33,8 @@ from fastdil.kernels.geometry import (
     lanes_of,
 )
 from fastdil.kernels.intrinsics import call_on_row, load_i64
-from fastdil.kernels.laid_out import CLASS_STEP, LAID_OUT, LAID_OUT_FIELDS, align_samples, laid_out_bytes, lay_out_plane
+from fastdil.kernels.laid_out import CLASS_STEP, LAID_OUT, LAID_OUT_FIELDS, lay_out_parts, lay_out_plane
 from fastdil.kernels.planes import fill_phases
-from fastdil.workspace import lay_out
 
 #: Rows and taps of a kernel at most.
 MOST_ROWS = MOST_TAPS = 7
@@ -98,17 +97,11 @@ def column_kernel(kind: str, vector_bytes: int, width: int, kernel: tuple[int, i
 def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int, rows: int, width: int) -> int:
     """Write lines, places and the byte offsets of the scratch memory's parts into `params`; returns its size.
 
-    ``params[LAID_OUT]`` is how many elements a laid-out plane takes, and becomes where it is. Tiles do not matter.
+    ``params[LAID_OUT]`` is as in `lay_out_parts`. Tiles do not matter.
     """
     size, phases, stride = int(kind[1:]) // 8, int(params[PHASES]), int(params[SW])
     most_rows = -(-int(params[OH]) // phases)
     params[LINES] = (most_rows - 1) * int(params[ROW_STRIDE]) + int(params[KH])
     positions = np.arange(int(params[KW])) * int(params[DW])
     params[PLACES : PLACES + int(params[KW])] = positions % stride * params[CLASS_STEP] + positions // stride
-    parts = [(TABLE, phases * int(params[LINES]) * 8)]
-    if params[LAID_OUT]:
-        parts.append((LAID_OUT, laid_out_bytes(int(params[LAID_OUT]), size)))
-    total = lay_out(params, parts)
-    if params[LAID_OUT]:
-        align_samples(params, size)
-    return total
+    return lay_out_parts(params, ((TABLE, phases * int(params[LINES]) * 8),), size)

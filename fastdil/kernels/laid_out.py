@@ -16,7 +16,7 @@ from fastdil.kernels.copies import copy_run, fill_zeros
 from fastdil.kernels.geometry import DW, GEOMETRY, GROUP_IN, GROUPS, KW, LW, MODE, ND, NH, NW, OW, SW, XH, source_index
 from fastdil.kernels.intrinsics import load_i64
 from fastdil.kernels.vectors import Vectors, constant, counted_loop, literals, returns
-from fastdil.workspace import ALIGNMENT
+from fastdil.workspace import ALIGNMENT, lay_out
 
 (
     LAID_OUT,  # byte offset of the laid-out plane, whose strides then take the place of the input's; else 0
@@ -174,11 +174,15 @@ def laid_out_strides(params: np.ndarray, strip: int, lanes: int) -> tuple[int, i
     return int(params[ND] * params[NH]) * pitch, int(params[NH]) * pitch, pitch, 1
 
 
-def laid_out_bytes(elements: int, size: int) -> int:
-    """What a laid-out plane takes: room to place it, and for the vector of zeros at its end."""
-    return elements * size + 2 * ALIGNMENT
+def lay_out_parts(params: np.ndarray, parts: tuple, size: int) -> int:
+    """Lay out the parts of the scratch memory, and a plane if planes are laid out; returns the size.
 
-
-def align_samples(params: np.ndarray, size: int) -> None:
-    """Move ``params[LAID_OUT]`` on so that samples, not the padding before them, start at lines of the cache."""
+    ``params[LAID_OUT]`` is how many elements a laid-out plane takes, and becomes where it is: so that samples, not the
+    padding before them, start at lines of the cache.
+    """
+    if not params[LAID_OUT]:
+        return lay_out(params, parts)
+    # Room to move it, and for the vector of zeros at its end.
+    total = lay_out(params, (*parts, (LAID_OUT, int(params[LAID_OUT]) * size + 2 * ALIGNMENT)))
     params[LAID_OUT] += -int(params[FIRST]) * size % ALIGNMENT
+    return total

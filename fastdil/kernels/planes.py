@@ -42,11 +42,10 @@ from fastdil.kernels.geometry import (
     lanes_of,
 )
 from fastdil.kernels.intrinsics import call_on_row, load_i64, store_i64
-from fastdil.kernels.laid_out import LAID_OUT, LAID_OUT_FIELDS, align_samples, laid_out_bytes, lay_out_plane
+from fastdil.kernels.laid_out import LAID_OUT, LAID_OUT_FIELDS, lay_out_parts, lay_out_plane
 from fastdil.kernels.pack import fill_columns, fill_constant, row_offset
 from fastdil.kernels.plane_tiles import plane_run
 from fastdil.kernels.stencil import CHAIN_TERMS, PLAIN_CHAINS, fill_masks
-from fastdil.workspace import lay_out
 
 #: A sum of at most so many products stays in registers from the first to the last: equal terms err by 7.7 eps.
 SINGLE_TERMS = 56
@@ -268,7 +267,7 @@ def plane_kernel(kind: str, vector_bytes: int, rows: int, width: int, single: bo
 def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int, rows: int, width: int) -> int:
     """Write chains, slots and the byte offsets of the scratch memory's parts into `params`; returns its size.
 
-    ``params[LAID_OUT]`` is how many elements a laid-out plane takes, and becomes where it is.
+    ``params[LAID_OUT]`` is as in `lay_out_parts`.
     """
     lanes, size = lanes_of(kind, vector_bytes), int(kind[1:]) // 8
     strip, taps = width * lanes, int(params[KW])
@@ -293,9 +292,4 @@ def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int, rows: int, 
         (ENDS, int(params[SLOTS]) * slot),
         (CLOSES, int(params[KH]) * 8),
     )
-    if params[LAID_OUT]:
-        parts += ((LAID_OUT, laid_out_bytes(int(params[LAID_OUT]), size)),)
-    total = lay_out(params, parts)
-    if params[LAID_OUT]:
-        align_samples(params, size)
-    return total
+    return lay_out_parts(params, parts, size)
