@@ -20,8 +20,8 @@ from fastdil.hardware import machine
 #: thread. They predict 1.4 and 0.7 TFLOP/s on two cores for 256 channels of 65 x 65 and 3 x 3 taps at one and three
 #: products; 3 x 3 layers of the prototype reached 1.5 to 1.8 and 0.70 to 0.80.
 _AMX = {
-    "call": 1000.0, "task": 450.0, "store": 4.0, "copy": 1.3, "run": 0.8, "gather": 13.0, "entry": 10.5, "index": 1.9,
-    "stream": 0.02, "split": 2.0, "product": 8.4, "prepare": 0.0, "weight": 1.0,
+    "call": 1000.0, "task": 1000.0, "store": 3.0, "split": 1.0, "gather": 13.0, "entry": 15.0, "panel": 3.0,
+    "product": 8.0, "direct": 11.5, "sum": 9.0, "stream": 0.035, "prepare": 0.0, "weight": 1.0,
 }  # fmt: skip
 
 #: Instruction set -> method -> feature -> nanoseconds per unit; `weights_of` picks. Pedigree: ``python -m

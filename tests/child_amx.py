@@ -18,7 +18,7 @@ from checks import assert_within, row
 import fastdil
 from fastdil import hardware, jit
 from fastdil.addresses import address_of
-from fastdil.kernels import tile_unit
+from fastdil.kernels import split, tile_unit
 
 UNIT = os.environ.get("AMX_UNIT", "")
 if UNIT == "emulated":  # beside the vectors that every CPU with tiles has
@@ -69,28 +69,33 @@ def product(a: np.ndarray, b: np.ndarray, total: np.ndarray) -> np.ndarray:
     return total + (chains[0] + chains[1])
 
 
-def compiled(parts: int):
-    """A function that splits two panels of 2 steps of 32 lines and multiplies them."""
+def compiled(parts: int, times: int = 1):
+    """A function that splits two panels of 2 steps of 32 lines and multiplies them, and adds that again and again."""
     unit, stamp = UNIT, jit.source_stamp()
 
     def multiply(weights, samples, target, tiles):
         stamp  # noqa: B018 - a closure cell in the cache key
         extent = target + 4096
-        tile_unit.clear_extent(extent)
+        numbers = offsets = extent + 128  # one tap: number 0 at offset 0
+        split.clear_extent(extent)
         for step in range(2):
-            for panel in (weights, samples):
-                split = panel + 8192 + step * parts * 2048
-                tile_unit.split_lines(parts, panel + step * 4096, 32, split, extent)
+            # Weights as two tiles behind each other, samples as rows of 32 pixels.
+            source, to = step * 4096, 8192 + step * parts * 2048
+            split.split_lines(parts, weights + source, 32, weights + to, 64, 1024, 2048, extent)
+            split.split_lines(parts, samples + source, 32, samples + to, 128, 64, 2048, extent)
         tile_unit.open_tiles(unit, tiles)
-        tile_unit.multiply_tiles(unit, parts, tiles, weights + 8192, extent + 128, 1, 2, samples + 8192, target)
+        for resume in range(times):
+            tile_unit.multiply_tiles(
+                unit, parts, tiles, weights + 8192, numbers, 1, 2, samples + 8192, 64, offsets, 128, target, resume
+            )  # fmt: skip
         tile_unit.close_tiles(unit, tiles)
-        tile_unit.write_extent(extent, extent)
+        split.write_extent(extent, extent)
 
-    return jit.serial(multiply, f"test_multiply_{parts}part_{UNIT}", 4)
+    return jit.serial(multiply, f"test_multiply_{parts}part_{times}times_{UNIT}", 4)
 
 
-@pytest.mark.parametrize("parts", [1, 3])
-def test_a_product_of_tiles_has_the_bits_of_the_manual(parts):
+@pytest.mark.parametrize(("parts", "times"), [(1, 1), (1, 3), (3, 1), (2, 2)])
+def test_a_product_of_tiles_has_the_bits_of_the_manual(parts, times):
     rng = np.random.default_rng(parts)
     # Lines are 32 outputs or pixels of one term.
     weights, samples = (rng.standard_normal((64, 32)).astype("f4") for _ in range(2))
@@ -99,22 +104,22 @@ def test_a_product_of_tiles_has_the_bits_of_the_manual(parts):
     room = [np.zeros(2048 + 3 * 2048, np.float32) for _ in range(2)]
     room[0][:2048], room[1][:2048] = staged.ravel(), samples.ravel()
     target, tiles = np.zeros(1024 + 32 + 2, np.float32), np.zeros(8192 + 64, np.uint8)
-    compiled(parts)(*(address_of(array) for array in (*room, target)), address_of(tiles))
+    compiled(parts, times)(*(address_of(array) for array in (*room, target)), address_of(tiles))
 
-    split = []
+    of_both = []
     for values in (weights, samples):
         left, split_values = values, []
         for _ in range(parts):
             split_values.append(bfloat16(left))
             left = left - split_values[-1]
         assert parts < 3 or not left.any()
-        split.append(split_values)
+        of_both.append(split_values)
     expected = np.zeros((32, 32), np.float32)
-    for phase in tile_unit.PHASES[parts]:
+    for phase in tile_unit.PHASES[parts] * times:
         for step in range(2):
             terms = slice(32 * step, 32 * step + 32)
             for of_weights, of_samples in phase:
-                a, b = split[0][of_weights][terms].T, split[1][of_samples][terms]
+                a, b = of_both[0][of_weights][terms].T, of_both[1][of_samples][terms]
                 for i in (slice(16), slice(16, 32)):
                     for j in (slice(16), slice(16, 32)):
                         expected[i, j] = product(a[i], b[:, j], expected[i, j])

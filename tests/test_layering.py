@@ -96,7 +96,10 @@ def test_floor_table_has_no_ghosts():
 @pytest.mark.parametrize("path", MODULES, ids=module_name)
 def test_only_intrinsics_import_llvmlite(path):
     uses = {name.split(".")[0] for name in imports(path)}
-    builders = {"kernels": ("vectors", "intrinsics", "copies", "tile_unit"), "cuda": ("intrinsics", "tensor_cores")}
+    builders = {
+        "kernels": ("vectors", "intrinsics", "copies", "tile_unit", "split"),
+        "cuda": ("intrinsics", "tensor_cores"),
+    }
     if module_name(path) not in [f"fastdil.{package}.{name}" for package in builders for name in builders[package]]:
         assert "llvmlite" not in uses
 

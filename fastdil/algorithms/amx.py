@@ -1,4 +1,4 @@
-"""amx: `im2col`'s blocks and regions, multiplied by the CPU's tile unit in one, two or three parts of bfloat16."""
+"""amx: matrix products on the CPU's tile unit, of numbers split into one, two or three parts of bfloat16."""
 
 from __future__ import annotations
 
@@ -8,19 +8,17 @@ import numpy as np
 
 from fastdil import costmodel
 from fastdil.addresses import address_of
-from fastdil.algorithms import regions
+from fastdil.algorithms.amx_layout import layout_of, parts_of
 from fastdil.algorithms.base import Call, Estimate, Weights
 from fastdil.algorithms.compiled import all_finite, block_tail, crop_bytes
-from fastdil.algorithms.im2col import Im2col, Layout, cut_outputs, packed_vectors, packing_time
+from fastdil.algorithms.im2col import Im2col
 from fastdil.errors import UntameInputError
 from fastdil.hardware import Machine, amx_refusal, machine
-from fastdil.kernels import amx, amx_tasks, gemm_tasks, tile_unit
+from fastdil.kernels import amx, amx_tasks, amx_weights, tile_unit
 from fastdil.kernels.driver import default_threads, execute, launcher
 from fastdil.problem import Problem
 from fastdil.workspace import ALIGNMENT
 
-#: Precision -> parts that every number is split into.
-_PARTS = {"medium": 1, "high": 2, "highest": 3}
 #: Parts -> error of the products that are computed, in the largest ``|x| |w|``: a part rounds by 2**-8 of the number,
 #: the next one by 2**-16, and products below the last part's digits are left out.
 _LEFT_OUT = {1: 2.0**-7 + 2.0**-16, 2: 3 * 2.0**-16, 3: 2.0**-23}
@@ -34,11 +32,6 @@ _SMALLEST, _SMALLEST_PRODUCT = 2.0**-100, 2.0**-96
 
 #: Said at the highest precision.
 _UNMEASURED = "never chosen by itself at precision 'highest', where it has not been timed"
-
-
-def _parts(problem: Problem) -> int:
-    """Parts of every number: those of the precision, or the one that a bfloat16 number is."""
-    return 1 if problem.is_bfloat16 else _PARTS[problem.precision]
 
 
 class _Packed(NamedTuple):
@@ -65,11 +58,11 @@ class Amx:
         return amx_refusal() if machine.amx == "native" else None
 
     def features(self, problem: Problem, threads: int) -> dict[str, float]:
-        layout = _Layout(problem, _cut(problem), threads)
+        layout = layout_of(problem, threads)
         return layout.features(min(threads, layout.tasks))
 
     def estimate(self, problem: Problem, threads: int) -> Estimate:
-        layout, parts = _Layout(problem, _cut(problem), threads), _parts(problem)
+        layout, parts = layout_of(problem, threads), parts_of(problem)
         workers = min(threads, layout.tasks)
         estimate = Estimate(
             costmodel.predict(self.name, layout.features(workers)),
@@ -94,9 +87,9 @@ class Amx:
     def bind(self, problem: Problem, x_strides: tuple[int, ...], finite: bool, threads: int) -> Call:
         if not finite:
             return _refuse_weights
-        layout = _Layout(problem, _cut(problem), threads)
+        layout = layout_of(problem, threads)
         params, skip = layout.bound(x_strides), crop_bytes(problem, x_strides)
-        kernel = amx.amx_kernel(machine().amx, machine().vector_bytes)
+        kernel = amx.amx_kernel(machine().amx)
         launch = launcher(kernel.address, params, layout.tasks, layout.scratch_bytes, threads)
 
         def call(x: np.ndarray, weights: Weights, bias: np.ndarray | None, out: np.ndarray) -> None:
@@ -144,7 +137,7 @@ def _error_bound(problem: Problem, parts: int) -> float:
 
 
 def _pack(problem: Problem, w: np.ndarray) -> _Packed:
-    parts, blocks = _parts(problem), block_tail(problem, tile_unit.BLOCK)
+    parts, blocks = parts_of(problem), block_tail(problem, tile_unit.BLOCK)
     channel_steps = amx_tasks.channel_steps(problem.group_in, problem.taps, parts)
     all_steps = -(-problem.group_in // tile_unit.STEP_TERMS)
     needed = problem.groups * all_steps * blocks * problem.taps * parts * amx_tasks.STEP_BYTES
@@ -155,51 +148,5 @@ def _pack(problem: Problem, w: np.ndarray) -> _Packed:
     params = np.array([problem.group_out, problem.group_in, problem.taps, blocks, channel_steps, parts], np.int64)
     threads = default_threads() if needed > machine().l2 else 1
     pointers = address_of(report), address_of(w), 0, address_of(numbers)
-    execute(amx.weight_packer().address, params, pointers, len(report), amx.PACKER_SCRATCH, threads)
+    execute(amx_weights.weight_packer().address, params, pointers, len(report), amx_weights.PACKER_SCRATCH, threads)
     return _Packed(numbers, *_extent(report))
-
-
-def _cut(problem: Problem) -> list[regions.Region]:
-    weights, parts = costmodel.weights_of("amx"), _parts(problem)
-
-    def cost(region: regions.Region) -> float:
-        packing = packing_time(weights, packed_vectors(problem, region))
-        splits, products = _split_and_multiplied(problem, region, parts)
-        work = weights["split"] * splits + weights["product"] * products
-        return work + packing * problem.group_in + weights["task"]
-
-    return cut_outputs(problem, True, cost)
-
-
-def _split_and_multiplied(problem: Problem, region: regions.Region, parts: int) -> tuple[float, float]:
-    """Vectors of 16 numbers that are split, times parts, and products of tiles, of one sample and group."""
-    strips = -(-region.pixels // tile_unit.BLOCK) * region.taps
-    steps = -(-problem.group_in // tile_unit.STEP_TERMS) * block_tail(problem, tile_unit.BLOCK)
-    return strips * 2 * problem.group_in * parts, strips * 4 * steps * sum(map(len, tile_unit.PHASES[parts]))
-
-
-class _Layout(Layout):
-    """Tasks of the tile unit: blocks of 32 outputs, strips of 32 pixels."""
-
-    def features(self, threads: int) -> dict[str, float]:
-        """Amounts of work per thread."""
-        planes = self.problem.batch * self.problem.groups / threads
-        parts = _parts(self.problem)
-        work = [_split_and_multiplied(self.problem, region, parts) for region in self.plan]
-        splits, products = (sum(column) * planes for column in zip(*work, strict=True))
-        return {**self.amounts(threads), "split": splits * self.chunks, "product": products}
-
-    def _tile(self) -> tuple[int, int]:
-        return tile_unit.BLOCK, tile_unit.BLOCK
-
-    def _pixel_bytes(self) -> int:
-        terms = tile_unit.STEP_TERMS * amx_tasks.BLOCK_STEPS // _parts(self.problem)
-        return terms * (4 + 2 * _parts(self.problem)) + self.chunk_blocks * self.rows * 4
-
-    def _tap_bytes(self) -> int:
-        steps = -(-self.problem.group_in // tile_unit.STEP_TERMS)
-        return self.group_blocks * steps * _parts(self.problem) * amx_tasks.STEP_BYTES
-
-    def _lay_out_scratch(self) -> int:
-        self.params[gemm_tasks.PARTS] = _parts(self.problem)
-        return amx_tasks.scratch_layout(self.params, self.vector_bytes)

@@ -1,39 +1,57 @@
-"""How `fastdil.kernels.amx` cuts the reduction, and how its scratch memory is laid out; the rest is `gemm_tasks`."""
+"""The parameters of `fastdil.kernels.amx`, what one task of it covers, and how its scratch memory is laid out.
+
+Samples, groups and blocks of outputs are counted as in `fastdil.kernels.gemm_tasks`. A task computes a *box* of the
+outputs of a region; the samples that the box reads are split once for all taps, into a *window*.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 from fastdil.jit import helper
+from fastdil.kernels import gemm_tasks
 from fastdil.kernels.copies import ENTRY_FIELDS
 from fastdil.kernels.gemm_tasks import (
-    BLOCK_PIXELS,
     CHANNELS_AT_ONCE,
     CHUNK_BLOCKS,
     COLUMN_TABLE,
     ENTRIES,
+    FIRST_PIXEL,
     KERNEL_TAPS,
     LINES,
     LINES_AT_ONCE,
     MERGE_BLOCKS,
     PANEL,
-    PARTS,
+    PIXELS,
     PLAIN_CHAINS,
+    R_D,
+    R_D_HI,
+    R_D_LO,
+    R_DEPTH,
+    R_H,
+    R_H_HI,
+    R_H_LO,
+    R_HEIGHT,
+    R_W,
     R_W_HI,
     R_W_LO,
+    R_WIDTH,
+    REGIONS,
     ROW_TABLE,
     RUNS,
-    SPLIT,
     STATE_FIELDS,
+    STRIPS,
     SUMS,
     TAP_TABLE,
     TAPS_AT_ONCE,
-    TILES,
+    VECTORS,
+    find_region,
+    open_outputs,
 )
-from fastdil.kernels.geometry import GROUP_IN, KD, KH, KW, lanes_of
+from fastdil.kernels.geometry import DD, DH, DW, GEOMETRY, GROUP_IN, KD, KH, KW, SD, SH, SW
 from fastdil.kernels.intrinsics import load_i64, store_i64
-from fastdil.kernels.tile_unit import BLOCK, STEP_TERMS, TILE_BYTES, UNIT_BYTES
-from fastdil.workspace import lay_out
+from fastdil.kernels.tile_unit import BLOCK, STEP_TERMS, TILE_BYTES, TILE_ROWS, UNIT_BYTES
+from fastdil.workspace import ALIGNMENT, lay_out
 
 #: Steps of one block of the reduction, times parts: 32 pixels of them take 36 KiB and stay in an L1 of 48 KiB. With
 #: three parts a block is 6 sums of 32 large products, and as many of each kind of small ones (`docs/amx.md`).
@@ -45,55 +63,168 @@ STEP_BYTES = 2 * TILE_BYTES
 #: Where the unit's memory is followed by sums that are to be added to others, and by what was seen of the samples.
 SPARE, EXTENT = UNIT_BYTES, UNIT_BYTES + SUM_BYTES
 _TILES_BYTES = EXTENT + 128
+#: Numbers of a vector, vectors of a row of a strip, and vectors of the window that are looked up and fetched together.
+LANES = 16
+WIDTH = BLOCK // LANES
+CHUNK_VECTORS = 16
 
+#: This kernel's own parameters, after those of `gemm_tasks`; most are byte offsets of parts of the scratch memory.
+(
+    PARTS,  # into which a number is split
+    IS_DIRECT,  # whether tiles are loaded from the window
+    IS_CHAINED,  # whether blocks of the reduction go on from the sums of the ones before
+    WINDOW_STEPS,  # steps of the channels that the window holds
+    KEPT_STRIPS,  # strips whose sums are kept and then stored together: all of a box, or some of a single block
+    BOX,  # the record of `open_box`
+    WINDOW,
+    SPLIT,  # the samples of one strip, side by side
+    TILES,  # memory of the unit
+    PLACES,  # where in the window the pixels of the box are, or its tiles
+    PLACE_ENTRIES,  # how to fetch them, by vector
+    OFFSETS,  # from there to the samples of each tap
+    PANEL_OFFSETS,  # the same within `SPLIT`
+) = range(GEOMETRY + gemm_tasks.FIELDS, GEOMETRY + gemm_tasks.FIELDS + 13)
+FIELDS = gemm_tasks.FIELDS + 13
 
-def channel_steps(channels: int, taps: int, parts: int) -> int:
-    """Steps of the channels of one block: as few blocks as leave room for all taps, of equal size."""
-    steps = -(-channels // STEP_TERMS)
-    most = max(BLOCK_STEPS // parts // taps, 1)
-    return -(-steps // -(-steps // most))
+#: A region as in `gemm_tasks`, and the outputs per axis of its boxes.
+R_BOX_D, R_BOX_H, R_BOX_W = range(gemm_tasks.REGION_FIELDS, gemm_tasks.REGION_FIELDS + 3)
+REGION_FIELDS = gemm_tasks.REGION_FIELDS + 3
+
+#: A box as a region, and its window: places from tap to tap and places in all, per axis, and bytes of a row of words.
+(
+    B_STEP_D, B_STEP_H, B_STEP_W, B_PLACES_D, B_PLACES_H, B_PLACES_W, B_PITCH,
+) = range(gemm_tasks.REGION_FIELDS, gemm_tasks.REGION_FIELDS + 7)  # fmt: skip
+BOX_FIELDS = gemm_tasks.REGION_FIELDS + 7
 
 
 @helper
-def cut_terms(params, region, state):
-    """How many taps and channels of a region make one block."""
-    parts, group_in, kernel_taps = load_i64(params, PARTS), load_i64(params, GROUP_IN), load_i64(params, KERNEL_TAPS)
-    steps = (group_in + STEP_TERMS - 1) // STEP_TERMS
-    most = max(BLOCK_STEPS // parts // kernel_taps, 1)
+def tiles_of(width):
+    """Tiles of neighbouring pixels that a line of outputs takes."""
+    return (width + LANES - 1) // LANES
+
+
+@helper
+def window_step(outputs, stride, dilation):
+    """Places from one tap's samples to the next one's, on one axis: they overlap, or lie behind each other."""
+    return outputs if stride > 1 else min(outputs, dilation)
+
+
+@helper
+def window_pitch(places):
+    """Bytes of a row of so many words: whole strips, and a line more.
+
+    That leaves room for a tile that begins at the last place, and rows that the tile unit loads together share no set
+    of L1.
+    """
+    return (places + BLOCK - 1) // BLOCK * BLOCK * 4 + ALIGNMENT
+
+
+@helper
+def open_axis(params, region, box, first, outputs, lo, hi, size, number, stride, dilation, step, places):
+    """One axis of `open_box`: the box number `number` of those of `size` outputs. Arguments are fields."""
+    begin = number * size
+    count, taps = min(size, load_i64(region, outputs) - begin), load_i64(region, hi) - load_i64(region, lo)
+    store_i64(box, first, load_i64(region, first) + begin)
+    store_i64(box, outputs, count)
+    store_i64(box, lo, load_i64(region, lo))
+    store_i64(box, hi, load_i64(region, hi))
+    between = window_step(count, load_i64(params, stride), load_i64(params, dilation))
+    store_i64(box, step, between)
+    store_i64(box, places, (taps - 1) * between + count)
+
+
+@helper
+def open_box(params, state, scratch, task):
+    """Decode a task: its region, narrowed to a box of outputs, and the window of that; returns the box's address."""
+    region = find_region(params + (GEOMETRY + FIELDS) * 8, REGION_FIELDS, load_i64(params, REGIONS), task)
+    box, number = scratch + load_i64(params, BOX), open_outputs(params, region, state, task)
+    height, width = load_i64(region, R_BOX_H), load_i64(region, R_BOX_W)
+    across = (load_i64(region, R_WIDTH) + width - 1) // width
+    down = (load_i64(region, R_HEIGHT) + height - 1) // height
+    open_axis(
+        params, region, box, R_W, R_WIDTH, R_W_LO, R_W_HI, width, number % across, SW, DW, B_STEP_W, B_PLACES_W
+    )  # fmt: skip
+    number //= across
+    open_axis(
+        params, region, box, R_H, R_HEIGHT, R_H_LO, R_H_HI, height, number % down, SH, DH, B_STEP_H, B_PLACES_H
+    )  # fmt: skip
+    open_axis(
+        params, region, box, R_D, R_DEPTH, R_D_LO, R_D_HI, load_i64(region, R_BOX_D), number // down, SD, DD, B_STEP_D,
+        B_PLACES_D,
+    )  # fmt: skip
+    places = load_i64(box, B_PLACES_D) * load_i64(box, B_PLACES_H) * load_i64(box, B_PLACES_W)
+    store_i64(box, B_PITCH, window_pitch(places))
+    lines, width = load_i64(box, R_DEPTH) * load_i64(box, R_HEIGHT), load_i64(box, R_WIDTH)
+    pixels = lines * width
+    is_direct = load_i64(params, IS_DIRECT) != 0
+    strips = (lines * tiles_of(width) + 1) // 2 if is_direct else (pixels + BLOCK - 1) // BLOCK
+    store_i64(state, FIRST_PIXEL, 0)
+    store_i64(state, PIXELS, pixels)
+    store_i64(state, STRIPS, strips)
+    store_i64(state, VECTORS, strips * WIDTH)
+    lines = (load_i64(box, R_D_HI) - load_i64(box, R_D_LO)) * (load_i64(box, R_H_HI) - load_i64(box, R_H_LO))
+    store_i64(state, LINES, lines)
+    return box
+
+
+@helper
+def channel_steps(channels, taps, parts):
+    """Steps of the channels of one block: as few blocks as leave room for all taps, of equal size."""
+    steps = (channels + STEP_TERMS - 1) // STEP_TERMS
+    most = max(BLOCK_STEPS // parts // taps, 1)
     blocks = (steps + most - 1) // most
-    steps = (steps + blocks - 1) // blocks
+    return (steps + blocks - 1) // blocks
+
+
+@helper
+def cut_terms(params, box, state):
+    """How many taps and channels make one block of the reduction."""
+    parts, group_in, kernel_taps = load_i64(params, PARTS), load_i64(params, GROUP_IN), load_i64(params, KERNEL_TAPS)
+    steps = channel_steps(group_in, kernel_taps, parts)
+    blocks = (group_in + steps * STEP_TERMS - 1) // (steps * STEP_TERMS)
     most_taps = BLOCK_STEPS // parts // steps
-    taps_at_once = min(load_i64(region, R_W_HI) - load_i64(region, R_W_LO), most_taps)
+    taps_at_once = min(load_i64(box, R_W_HI) - load_i64(box, R_W_LO), most_taps)
     store_i64(state, CHANNELS_AT_ONCE, steps * STEP_TERMS)
     store_i64(state, TAPS_AT_ONCE, taps_at_once)
     store_i64(state, LINES_AT_ONCE, min(most_taps // taps_at_once, load_i64(state, LINES)))
     # Blocks that the whole kernel takes at most.
     width_blocks = (load_i64(params, KW) + most_taps - 1) // most_taps
     line_blocks = load_i64(params, KD) * load_i64(params, KH) * width_blocks
-    store_i64(state, MERGE_BLOCKS, PLAIN_CHAINS if line_blocks * blocks > PLAIN_CHAINS else 0)
+    is_plain = load_i64(params, IS_CHAINED) != 0 or line_blocks * blocks <= PLAIN_CHAINS
+    store_i64(state, MERGE_BLOCKS, 0 if is_plain else PLAIN_CHAINS)
 
 
-def scratch_layout(params: np.ndarray, vector_bytes: int) -> int:
-    """Write the byte offsets of the scratch memory's parts into `params`; returns its size per worker."""
-    lanes, taps, parts = lanes_of("f32", vector_bytes), int(params[KERNEL_TAPS]), int(params[PARTS])
-    pixels = -(-int(params[BLOCK_PIXELS]) // BLOCK) * BLOCK
-    strips, steps = pixels // BLOCK, channel_steps(int(params[GROUP_IN]), taps, parts)
-    block_taps = min(taps, BLOCK_STEPS // parts // steps)
-    lines = min(int(params[KD] * params[KH]), block_taps)
-    columns = min(int(params[KW]), block_taps)
-    most_taps = min(lines * columns, BLOCK_STEPS // parts // steps)
+def block_taps(taps: int, channels: int, parts: int) -> int:
+    """Most taps of one block of the reduction."""
+    return min(taps, BLOCK_STEPS // parts // channel_steps(channels, taps, parts))
+
+
+def scratch_layout(params: np.ndarray, strips: int, places: int, totals: int) -> int:
+    """Write the byte offsets of the scratch memory's parts into `params`; returns its size per worker.
+
+    `strips` and `places` are the most of any box and its window; `totals` says how many tiles a sum takes.
+    """
+    parts = int(params[PARTS])
+    most_taps = block_taps(int(params[KERNEL_TAPS]), int(params[GROUP_IN]), parts)
+    chunk, vectors = CHUNK_VECTORS * LANES, strips * WIDTH
     return lay_out(
         params,
         (
             (None, STATE_FIELDS * 8),
-            (PANEL, most_taps * STEP_TERMS * pixels * 4),
-            (SPLIT, most_taps * steps * parts * STEP_BYTES * strips),
-            (SUMS, 3 * strips * int(params[CHUNK_BLOCKS]) * SUM_BYTES),
+            (BOX, BOX_FIELDS * 8),
+            (PANEL, chunk * STEP_TERMS * 4),
+            (WINDOW, int(params[WINDOW_STEPS]) * parts * TILE_ROWS * window_pitch(places)),
+            (SPLIT, BLOCK_STEPS * STEP_BYTES),
+            (SUMS, totals * int(params[KEPT_STRIPS] * params[CHUNK_BLOCKS]) * SUM_BYTES),
             (TILES, _TILES_BYTES),
-            (ROW_TABLE, lines * pixels * 8),
-            (COLUMN_TABLE, columns * pixels * 8),
-            (ENTRIES, most_taps * (pixels // lanes) * ENTRY_FIELDS * 8),
+            (ROW_TABLE, chunk * 8),
+            (COLUMN_TABLE, chunk * 8),
+            (ENTRIES, CHUNK_VECTORS * ENTRY_FIELDS * 8),
+            (PLACES, (strips * BLOCK + LANES) * 8),
+            (PLACE_ENTRIES, vectors * ENTRY_FIELDS * 8),
             (TAP_TABLE, most_taps * 8),
+            (OFFSETS, most_taps * 8),
+            (PANEL_OFFSETS, most_taps * 8),
             (RUNS, strips * (1 + 3 * BLOCK) * 8),
         ),
     )

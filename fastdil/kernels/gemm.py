@@ -110,8 +110,8 @@ def multiply_block(
                     merge_sums(kind, lanes, state, tile, tile_bytes, rows * used, done, is_last)
         if is_last:
             store_sums(
-                kind, lanes, rows, width, size, unit, params, state, scratch, first_strip, last_strip, tile_step,
-                result, bias, out,
+                kind, lanes, rows, width, size, unit, params, state, sums, scratch + load_i64(params, RUNS),
+                first_strip, last_strip, tile_step, result, bias, out,
             )  # fmt: skip
 
 

@@ -125,32 +125,41 @@ def fetch_vectors(kind, lanes, target, target_step, source, source_step, count, 
 
 
 @helper
+def fetch_strips(
+    kind, lanes, width, size, step, target, target_step, strip_step, source, source_step, count, vectors, entries, rows,
+    columns,
+):  # fmt: skip
+    """`count` times: fetch one sample for every pixel, `vectors` vectors of them, strip by strip."""
+    first = 0
+    while first < vectors:
+        to, entry = target + first // width * strip_step, entries + first * ENTRY_FIELDS * 8
+        whole, used = whole_strips(entry, vectors - first, width, lanes), min(width, vectors - first)
+        if whole > 0:
+            copy_strips(
+                kind, lanes, width, to, target_step, strip_step, source, source_step, count, entry, whole
+            )  # fmt: skip
+        elif used == width and step == 1 and runs_suffice(entry, width):
+            copy_runs(kind, lanes, width, to, target_step, source, source_step, count, entry)
+        else:
+            for vector in range(used):
+                lane = (first + vector) * lanes * 8
+                fetch_vectors(
+                    kind, lanes, to + vector * lanes * size, target_step, source, source_step, count, step,
+                    entry + vector * ENTRY_FIELDS * 8, rows + lane, columns + lane,
+                )  # fmt: skip
+        first += max(whole, 1) * width
+
+
+@helper
 def pack_panel(kind, lanes, width, size, params, state, scratch, source, taps, width_taps, channels):
     """Fetch the samples of `taps` x `channels` terms for every pixel of the block, strip by strip."""
     vectors, channel_bytes = load_i64(state, VECTORS), load_i64(params, XC) * size
     rows, columns = scratch + load_i64(params, ROW_TABLE), scratch + load_i64(params, COLUMN_TABLE)
     entries, panel = scratch + load_i64(params, ENTRIES), scratch + load_i64(params, PANEL)
-    line, step, entry_bytes = width * lanes * size, lane_step(params, lanes), ENTRY_FIELDS * 8
+    line, step, lanes_bytes = width * lanes * size, lane_step(params, lanes), vectors * lanes * 8
     for index in range(taps):
-        row = rows + index // width_taps * vectors * lanes * 8
-        column = columns + index % width_taps * vectors * lanes * 8
-        first = 0
-        while first < vectors:
-            target = panel + (first // width * taps + index) * channels * line
-            entry = entries + (index * vectors + first) * entry_bytes
-            whole, count = whole_strips(entry, vectors - first, width, lanes), min(width, vectors - first)
-            if whole > 0:
-                copy_strips(
-                    kind, lanes, width, target, line, taps * channels * line, source, channel_bytes, channels, entry,
-                    whole,
-                )  # fmt: skip
-            elif count == width and step == 1 and runs_suffice(entry, width):
-                copy_runs(kind, lanes, width, target, line, source, channel_bytes, channels, entry)
-            else:
-                for vector in range(count):
-                    place, at = target + vector * lanes * size, entry + vector * entry_bytes
-                    lane = (first + vector) * lanes * 8
-                    fetch_vectors(
-                        kind, lanes, place, line, source, channel_bytes, channels, step, at, row + lane, column + lane
-                    )  # fmt: skip
-            first += max(whole, 1) * width
+        fetch_strips(
+            kind, lanes, width, size, step, panel + index * channels * line, line, taps * channels * line, source,
+            channel_bytes, channels, vectors, entries + index * vectors * ENTRY_FIELDS * 8,
+            rows + index // width_taps * lanes_bytes, columns + index % width_taps * lanes_bytes,
+        )  # fmt: skip

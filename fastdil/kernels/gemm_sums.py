@@ -14,9 +14,7 @@ from fastdil.kernels.gemm_tasks import (
     R_HEIGHT,
     R_W,
     R_WIDTH,
-    RUNS,
     SAMPLE,
-    SUMS,
     VECTORS,
 )
 from fastdil.kernels.geometry import GROUP_OUT, GROUPS, OH, OUT_PIXELS, OW
@@ -80,11 +78,25 @@ def merge_sums(kind, lanes, state, tile, tile_bytes, vectors, done, is_last):
 
 @helper
 def store_sums(
-    kind, lanes, rows, width, size, unit, params, state, scratch, first_strip, last_strip, tile_step, result, bias, out
+    kind,
+    lanes,
+    rows,
+    width,
+    size,
+    unit,
+    params,
+    state,
+    sums,
+    runs,
+    first_strip,
+    last_strip,
+    tile_step,
+    result,
+    bias,
+    out,
 ):
     """Bias, activation and store of the finished tiles of some strips."""
     record = (1 + 3 * (width * lanes // unit)) * 8
-    sums, runs = scratch + load_i64(params, SUMS), scratch + load_i64(params, RUNS)
     first_block, last_block = load_i64(state, FIRST_BLOCK), load_i64(state, LAST_BLOCK)
     blocks, vectors = last_block - first_block, load_i64(state, VECTORS)
     group_out, pixel_bytes = load_i64(params, GROUP_OUT), load_i64(params, OUT_PIXELS) * unit * size

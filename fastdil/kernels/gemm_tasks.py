@@ -32,12 +32,9 @@ PLAIN_CHAINS = 12
     COLUMN_TABLE,
     ENTRIES,
     TAP_TABLE,
-    RUNS,
-    SPLIT,
-    TILES,  # byte offsets of the parts of the scratch memory; the last two for `amx`
-    PARTS,  # into which it splits a number
-) = range(GEOMETRY, GEOMETRY + 15)
-FIELDS = 15
+    RUNS,  # byte offsets of the parts of the scratch memory
+) = range(GEOMETRY, GEOMETRY + 12)
+FIELDS = 12
 
 #: One region: first task, first output per axis, outputs per axis, blocks, weight blocks per task, taps per axis as
 #: [lo, hi).
@@ -69,34 +66,46 @@ def block_shape(channels: int, taps: int) -> tuple[int, int]:
 
 
 @helper
+def find_region(first, fields, regions, task):
+    """Address of the one of so many records of `fields` integers, by first task, that holds a task."""
+    index = regions - 1
+    while load_i64(first, index * fields + R_TASK) > task:
+        index -= 1
+    return first + index * fields * 8
+
+
+@helper
 def region_of(params, task):
     """Address of the region that holds a task."""
-    first = params + (GEOMETRY + FIELDS) * 8
-    index = load_i64(params, REGIONS) - 1
-    while load_i64(first, index * REGION_FIELDS + R_TASK) > task:
-        index -= 1
-    return first + index * REGION_FIELDS * 8
+    return find_region(params + (GEOMETRY + FIELDS) * 8, REGION_FIELDS, load_i64(params, REGIONS), task)
+
+
+@helper
+def open_outputs(params, region, state, task):
+    """Which sample, which group, which blocks of output rows a task is about; returns which pixels of the region."""
+    blocks, chunk_blocks = load_i64(region, R_BLOCKS), load_i64(region, R_CHUNK_BLOCKS)
+    groups, group_blocks = load_i64(params, GROUPS), load_i64(params, GROUP_BLOCKS)
+    number = task - load_i64(region, R_TASK)
+    chunks, rest = (group_blocks + chunk_blocks - 1) // chunk_blocks, number // blocks
+    first_block, rest = rest % chunks * chunk_blocks, rest // chunks
+    store_i64(state, GROUP, rest % groups)
+    store_i64(state, SAMPLE, rest // groups)
+    store_i64(state, FIRST_BLOCK, first_block)
+    store_i64(state, LAST_BLOCK, min(first_block + chunk_blocks, group_blocks))
+    return number % blocks
 
 
 @helper
 def open_task(params, region, state, task, strip_pixels, lanes, unit):
     """Decode a task: which pixels of which sample, which group, which blocks of output rows, how many lines of taps."""
-    blocks, rest = load_i64(region, R_BLOCKS), task - load_i64(region, R_TASK)
-    block_pixels, chunk_blocks = load_i64(params, BLOCK_PIXELS), load_i64(region, R_CHUNK_BLOCKS)
-    groups, group_blocks = load_i64(params, GROUPS), load_i64(params, GROUP_BLOCKS)
-    first_pixel, rest = rest % blocks * block_pixels, rest // blocks
-    chunks = (group_blocks + chunk_blocks - 1) // chunk_blocks
-    first_block, rest = rest % chunks * chunk_blocks, rest // chunks
+    block_pixels = load_i64(params, BLOCK_PIXELS)
+    first_pixel = open_outputs(params, region, state, task) * block_pixels
     pixels = load_i64(region, R_DEPTH) * load_i64(region, R_HEIGHT) * load_i64(region, R_WIDTH) - first_pixel
     pixels = min(pixels, block_pixels)
     store_i64(state, FIRST_PIXEL, first_pixel)
     store_i64(state, PIXELS, pixels)
     store_i64(state, STRIPS, (pixels + strip_pixels - 1) // strip_pixels)
     store_i64(state, VECTORS, (pixels * unit + lanes - 1) // lanes)
-    store_i64(state, GROUP, rest % groups)
-    store_i64(state, SAMPLE, rest // groups)
-    store_i64(state, FIRST_BLOCK, first_block)
-    store_i64(state, LAST_BLOCK, min(first_block + chunk_blocks, group_blocks))
     lines = (load_i64(region, R_D_HI) - load_i64(region, R_D_LO)) * (
         load_i64(region, R_H_HI) - load_i64(region, R_H_LO)
     )

@@ -1,0 +1,262 @@
+"""How the method `amx` cuts a problem: regions with a constant set of taps, boxes of outputs, chunks of channels."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from fastdil import costmodel
+from fastdil.algorithms import regions
+from fastdil.algorithms.compiled import activation_address, block_tail, real_strides
+from fastdil.algorithms.im2col import cut_outputs
+from fastdil.hardware import machine
+from fastdil.kernels import amx_tasks, gemm_tasks, tile_unit
+from fastdil.kernels.geometry import ACTIVATE, GEOMETRY, STRIDES, fill
+from fastdil.problem import Problem
+
+#: Precision -> parts that every number is split into.
+_PARTS = {"medium": 1, "high": 2, "highest": 3}
+#: Blocks of outputs of one task at most: of one block of the reduction, the weights of so many take a seventh of L2.
+_MOST_BLOCKS = 8
+#: Shares of L2 that the window and the sums of a task may take, and the sums that one block of a reduction keeps.
+_WINDOW_SHARE, _SUMS_SHARE, _KEPT_SHARE = 0.3, 0.4, 0.15
+#: Tasks per thread from which it does not matter that they end unevenly.
+_EVEN = 8
+
+
+def parts_of(problem: Problem) -> int:
+    """Parts of every number: those of the precision, or the one that a bfloat16 number is."""
+    return 1 if problem.is_bfloat16 else _PARTS[problem.precision]
+
+
+class Box(NamedTuple):
+    """Outputs per axis of one task."""
+
+    depth: int
+    height: int
+    width: int
+
+
+class Work(NamedTuple):
+    """Amounts of work of one box, for one chunk of the outputs."""
+
+    split: float  #: vectors of 16 samples that are fetched and split, times one more than parts
+    panel: float  #: rows of words that are copied to where the tile unit reads them
+    product: float  #: products of two tiles, of samples that were copied
+    direct: float  #: products of two tiles, of samples in the window
+    sum: float  #: tiles of sums that are added to memory, or read from there
+    store: float  #: vectors of outputs
+    entry: float  #: vectors that are looked up
+    stream: float  #: bytes of weights
+
+    def plus(self, other: Work, times: float) -> Work:
+        """The work of this and of so many others."""
+        return Work(*(mine + times * each for mine, each in zip(self, other, strict=True)))
+
+
+class Layout:
+    """How one problem is cut into tasks, and the parameters that tell the kernel so."""
+
+    def __init__(self, problem: Problem, threads: int):
+        self.problem, self.parts = problem, parts_of(problem)
+        self.is_chained = self.parts == 1 and not problem.is_bfloat16
+        self.blocks = block_tail(problem, tile_unit.BLOCK)
+        self.all_steps = -(-problem.group_in // tile_unit.STEP_TERMS)
+        self.block_steps = amx_tasks.channel_steps(problem.group_in, problem.taps, self.parts)
+        self.reduction_blocks = -(-self.all_steps // self.block_steps) * self._tap_blocks(problem.kernel)
+        #: Tiles that the sums of a block of outputs and pixels take.
+        self.totals = 3 if self.reduction_blocks > gemm_tasks.PLAIN_CHAINS and not self.is_chained else 1
+        self.weights = costmodel.weights_of("amx")
+        cuts = [self._cut(threads, is_direct) for is_direct in (False, True)]
+        _, self.is_direct, self.plan, self.chunk_blocks, self.boxes = min(cuts, key=lambda cut: cut[0])
+        self.params = fill(problem, amx_tasks.FIELDS + len(self.plan) * amx_tasks.REGION_FIELDS)
+        self.tasks = self._write_regions()
+        self.scratch_bytes = self._lay_out_scratch()
+
+    def bound(self, x_strides: tuple[int, ...]) -> np.ndarray:
+        """The parameters for an input with these strides."""
+        params = self.params.copy()
+        params[STRIDES] = real_strides(self.problem, x_strides)
+        params[ACTIVATE] = activation_address(self.problem)
+        return params
+
+    def features(self, threads: int) -> dict[str, float]:
+        """Amounts of work per thread."""
+        share = self.problem.batch * self.problem.groups * self._chunks / threads
+        total = Work(*(0.0,) * len(Work._fields))
+        for region, box in zip(self.plan, self.boxes, strict=True):
+            total = total.plus(self._work(region, box, self.chunk_blocks), share * _count(region, box))
+        is_gathered = self.problem.stride[2] > 2
+        amounts = {**total._asdict(), "call": 1, "task": self.tasks / threads}
+        amounts["gather"] = amounts["split"] / (1 + self.parts) if is_gathered else 0.0
+        return amounts
+
+    @property
+    def _chunks(self) -> int:
+        return -(-self.blocks // self.chunk_blocks)
+
+    def _tap_blocks(self, taps: tuple[int, ...]) -> int:
+        """Blocks of the reduction that one block of channels takes."""
+        most = amx_tasks.BLOCK_STEPS // self.parts // self.block_steps
+        at_once = min(taps[2], most)
+        return -(-taps[2] // at_once) * -(-taps[0] * taps[1] // max(most // at_once, 1))
+
+    @staticmethod
+    def _whole(region: regions.Region) -> Box:
+        return Box(*(hi - lo for (lo, hi), _ in region.bands))
+
+    def _places(self, region: regions.Region, box: Box) -> int:
+        """Places of the window of a box."""
+        places = 1
+        for (_, (lo, hi)), outputs, stride, dilation in zip(
+            region.bands, box, self.problem.stride, self.problem.dilation, strict=True
+        ):
+            places *= (hi - lo - 1) * amx_tasks.window_step(outputs, stride, dilation) + outputs
+        return places
+
+    def _window_bytes(self, places: int, steps: int) -> int:
+        return steps * self.parts * tile_unit.TILE_ROWS * amx_tasks.window_pitch(places)
+
+    def _strips(self, box: Box) -> int:
+        if self.is_direct:
+            return -(-box.depth * box.height * amx_tasks.tiles_of(box.width) // 2)
+        return -(-math.prod(box) // tile_unit.BLOCK)
+
+    def _work(self, region: regions.Region, box: Box, chunk_blocks: int) -> Work:
+        strips, taps = self._strips(box), region.taps
+        vectors = -(-self._places(region, box) // tile_unit.BLOCK) * 2
+        steps, products = self.all_steps * taps, sum(map(len, tile_unit.PHASES[self.parts]))
+        sums = self.reduction_blocks * (1 if self.reduction_blocks == 1 or self.is_chained else 2)
+        return Work(
+            vectors * self.problem.group_in * (1 + self.parts),
+            0 if self.is_direct else strips * steps * self.parts * tile_unit.TILE_ROWS,
+            0 if self.is_direct else strips * steps * chunk_blocks * 4 * products,
+            strips * steps * chunk_blocks * 4 * products if self.is_direct else 0,
+            strips * chunk_blocks * 4 * sums,
+            strips * 2 * min(chunk_blocks * tile_unit.BLOCK, self.problem.group_out),
+            vectors * -(-self.all_steps // self.block_steps) + strips * 2,
+            steps * chunk_blocks * self.parts * amx_tasks.STEP_BYTES,
+        )
+
+    def _seconds(self, work: Work) -> float:
+        return sum(self.weights[name] * amount for name, amount in work._asdict().items()) + self.weights["task"]
+
+    def _cut(self, threads: int, is_direct: bool) -> tuple[float, bool, list[regions.Region], int, list[Box]]:
+        """Regions, blocks of outputs of a task, and the box of each region that are predicted to take least time."""
+        self.is_direct, choices = is_direct, []
+        self.plan = cut_outputs(
+            self.problem, True, lambda region: self._seconds(self._work(region, self._whole(region), self.blocks))
+        )
+        chunk = min(self.blocks, _MOST_BLOCKS)
+        while True:
+            boxes = [self._best_box(region, chunk, threads) for region in self.plan]
+            chunks = -(-self.blocks // chunk) * self.problem.batch * self.problem.groups
+            times = [self._seconds(self._work(r, b, chunk)) for r, b in zip(self.plan, boxes, strict=True)]
+            counts = [chunks * _count(r, b) for r, b in zip(self.plan, boxes, strict=True)]
+            choices.append((_makespan(times, counts, threads), chunk, boxes))
+            if chunk <= 2 or threads == 1 or sum(counts) >= _EVEN * threads:
+                break
+            chunk = -(-chunk // 2)
+        seconds, chunk, boxes = min(choices, key=lambda choice: choice[0])
+        return seconds, is_direct, self.plan, chunk, boxes
+
+    def _best_box(self, region: regions.Region, chunk: int, threads: int) -> Box:
+        others = -(-self.blocks // chunk) * self.problem.batch * self.problem.groups
+        return min(
+            self._boxes(region, chunk),
+            key=lambda box: _makespan(
+                [self._seconds(self._work(region, box, chunk))],
+                [others * _count(region, box)],
+                threads if len(self.plan) == 1 else 1,
+            ),
+        )
+
+    def _boxes(self, region: regions.Region, chunk: int) -> Iterator[Box]:
+        """Boxes whose window and sums fit the cache; the smallest one, at least."""
+        l2, whole = machine().l2, self._whole(region)
+        sum_bytes = 0 if self.reduction_blocks == 1 else self.totals * chunk * amx_tasks.SUM_BYTES
+        smallest = Box(1, 1, min(whole.width, tile_unit.BLOCK))
+        yield smallest
+        for box in map(Box._make, itertools.product(*map(_sizes, whole, (1, 1, tile_unit.BLOCK)))):
+            if (
+                self._strips(box) * sum_bytes <= _SUMS_SHARE * l2
+                and self._window_bytes(self._places(region, box), self.block_steps) <= _WINDOW_SHARE * l2
+            ):
+                yield box
+
+    def _lay_out_scratch(self) -> int:
+        places = max(self._places(region, box) for region, box in zip(self.plan, self.boxes, strict=True))
+        fitting = int(_WINDOW_SHARE * machine().l2 // self._window_bytes(places, self.block_steps))
+        window_steps = min(
+            max(fitting, 1) * self.block_steps, -(-self.all_steps // self.block_steps) * self.block_steps
+        )
+        self.params[amx_tasks.PARTS] = self.parts
+        self.params[amx_tasks.IS_CHAINED] = self.is_chained
+        self.params[amx_tasks.WINDOW_STEPS] = window_steps
+        strips = kept = max(map(self._strips, self.boxes))
+        if self.reduction_blocks == 1:
+            kept = min(max(int(_KEPT_SHARE * machine().l2) // (self.chunk_blocks * amx_tasks.SUM_BYTES), 1), strips)
+        self.params[amx_tasks.KEPT_STRIPS] = kept
+        self.params[amx_tasks.IS_DIRECT] = self.is_direct
+        return amx_tasks.scratch_layout(self.params, strips, places, self.totals)
+
+    def _write_regions(self) -> int:
+        """Write how the outputs are cut into the parameters; returns the number of tasks."""
+        params = self.params
+        params[gemm_tasks.REGIONS] = len(self.plan)
+        params[gemm_tasks.CHUNK_BLOCKS] = self.chunk_blocks
+        params[gemm_tasks.GROUP_BLOCKS] = self.blocks
+        params[gemm_tasks.KERNEL_TAPS] = self.problem.taps
+        first = 0
+        for index, (region, box) in enumerate(zip(self.plan, self.boxes, strict=True)):
+            outputs, taps = zip(*region.bands, strict=True)
+            boxes = _count(region, box)
+            start = GEOMETRY + amx_tasks.FIELDS + index * amx_tasks.REGION_FIELDS
+            params[start : start + amx_tasks.REGION_FIELDS] = [
+                first,
+                *(lo for lo, _ in outputs),
+                *(hi - lo for lo, hi in outputs),
+                boxes,
+                self.chunk_blocks,
+                *(end for pair in taps for end in pair),
+                *box,
+            ]
+            first += boxes * self._chunks * self.problem.batch * self.problem.groups
+        return first
+
+
+def _count(region: regions.Region, box: Box) -> int:
+    """Boxes of a region."""
+    return math.prod(-(-(hi - lo) // size) for ((lo, hi), _), size in zip(region.bands, box, strict=True))
+
+
+def _sizes(whole: int, step: int) -> list[int]:
+    """Sizes of equal pieces of an axis, multiples of `step` but for the axis itself."""
+    sizes: list[int] = []
+    pieces = 1
+    while not sizes or sizes[-1] > step:
+        size = -(-whole // pieces)
+        sizes.append(whole if pieces == 1 else -(-size // step) * step)
+        pieces = pieces + 1 if pieces < 6 else -(-pieces * 4 // 3)
+    return sorted(set(sizes))
+
+
+def _makespan(times: list[float], counts: list[int], threads: int) -> float:
+    """Time from the first task's begin to the last one's end, of tasks of several kinds."""
+    if threads == 1:
+        return sum(time * count for time, count in zip(times, counts, strict=True))
+    if len(times) == 1:
+        return times[0] * -(-counts[0] // threads)
+    total = sum(time * count for time, count in zip(times, counts, strict=True))
+    return total / threads + (0.5 * min(times) if sum(counts) < _EVEN * threads else 0)
+
+
+@lru_cache(maxsize=64)
+def layout_of(problem: Problem, threads: int) -> Layout:
+    """The layout of a problem; to predict its time and to bind it is the same work."""
+    return Layout(problem, threads)
