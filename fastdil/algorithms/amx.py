@@ -8,7 +8,7 @@ import numpy as np
 
 from fastdil import costmodel
 from fastdil.addresses import address_of
-from fastdil.algorithms.amx_layout import layout_of, parts_of
+from fastdil.algorithms.amx_layout import layout_of, reduction_of
 from fastdil.algorithms.base import Call, Estimate, Weights
 from fastdil.algorithms.compiled import all_finite, block_tail, crop_bytes
 from fastdil.algorithms.im2col import Im2col
@@ -19,9 +19,6 @@ from fastdil.kernels.driver import default_threads, execute, launcher
 from fastdil.problem import Problem
 from fastdil.workspace import ALIGNMENT
 
-#: Parts -> error of the products that are computed, in the largest ``|x| |w|``: a part rounds by 2**-8 of the number,
-#: the next one by 2**-16, and products below the last part's digits are left out.
-_LEFT_OUT = {1: 2.0**-7 + 2.0**-16, 2: 3 * 2.0**-16, 3: 2.0**-23}
 #: Fewer channels per group fill less than half of a step.
 _FEWEST_CHANNELS = 16
 
@@ -62,15 +59,15 @@ class Amx:
         return layout.features(min(threads, layout.tasks))
 
     def estimate(self, problem: Problem, threads: int) -> Estimate:
-        layout, parts = layout_of(problem, threads), parts_of(problem)
+        layout = layout_of(problem, threads)
         workers = min(threads, layout.tasks)
         estimate = Estimate(
             costmodel.predict(self.name, layout.features(workers)),
             layout.scratch_bytes * workers,
-            _error_bound(problem, parts),
-            costmodel.preparation(self.name, problem.weights * parts),
+            layout.reduction.error_bound,
+            costmodel.preparation(self.name, problem.weights * layout.parts),
         )
-        if parts < 3:
+        if layout.parts < 3:
             return estimate
         # Until its times are known, it is taken to be no faster than the method that it would replace.
         known = Im2col().estimate(problem, threads)
@@ -128,17 +125,9 @@ def _extent(report: np.ndarray) -> tuple[float, float]:
     return float(bits[0]) if doubled else np.inf, float(bits[1])
 
 
-def _error_bound(problem: Problem, parts: int) -> float:
-    """In eps: what is left out, and chains of 16 products in the unit, of steps in its registers, and of blocks."""
-    steps = amx_tasks.BLOCK_STEPS // parts
-    chains = costmodel.chain_error(tile_unit.STEP_TERMS // 2, problem.terms) + steps / 7.8
-    left_out = 0.0 if problem.is_bfloat16 else _LEFT_OUT[parts]
-    return left_out / float(np.finfo(np.float32).eps) + chains
-
-
 def _pack(problem: Problem, w: np.ndarray) -> _Packed:
-    parts, blocks = parts_of(problem), block_tail(problem, tile_unit.BLOCK)
-    channel_steps = amx_tasks.channel_steps(problem.group_in, problem.taps, parts)
+    reduction, blocks = reduction_of(problem), block_tail(problem, tile_unit.BLOCK)
+    parts, channel_steps = reduction.parts, reduction.channel_steps
     all_steps = -(-problem.group_in // tile_unit.STEP_TERMS)
     needed = problem.groups * all_steps * blocks * problem.taps * parts * amx_tasks.STEP_BYTES
     room = np.empty(needed + ALIGNMENT, np.uint8)

@@ -21,6 +21,18 @@ from fastdil.problem import Problem
 
 #: Precision -> parts that every number is split into.
 _PARTS = {"medium": 1, "high": 2, "highest": 3}
+#: Parts -> error of the products that are computed, in the largest ``|x| |w|``: a part rounds by 2**-8 of the number,
+#: the next one by 2**-16, and products below the last part's digits are left out.
+_LEFT_OUT = {1: 2.0**-7 + 2.0**-16, 2: 3 * 2.0**-16, 3: 2.0**-23}
+#: Parts -> how often one step rounds at the size of the sum: every product, where blocks are chained. A block of its
+#: own adds the small products of three parts first.
+_CHAINED_ROUNDINGS, _ROUNDINGS = {1: 1, 2: 3, 3: 6}, {1: 1, 2: 3, 3: 1}
+#: Error in eps that the choice of a reduction leaves to what is not counted here.
+_SPARE_ERROR = 0.5
+#: Steps of a block: 32 pixels of one part take 18 KiB of L1, beside sums and the window. Twice as many were no faster.
+_BLOCK_STEPS = 9
+#: Reductions of so few steps, for so few outputs, are a single block, whose sums never go to memory.
+_SMALL_STEPS, _FEW_OUTPUTS = 48, 128
 #: Blocks of outputs of one task at most: of one block of the reduction, the weights of so many take a seventh of L2.
 _MOST_BLOCKS = 8
 #: Shares of L2 that the window and the sums of a task may take, and the sums that one block of a reduction keeps.
@@ -29,9 +41,41 @@ _WINDOW_SHARE, _SUMS_SHARE, _KEPT_SHARE = 0.3, 0.4, 0.15
 _EVEN = 8
 
 
-def parts_of(problem: Problem) -> int:
-    """Parts of every number: those of the precision, or the one that a bfloat16 number is."""
-    return 1 if problem.is_bfloat16 else _PARTS[problem.precision]
+class Reduction(NamedTuple):
+    """How the sum over channels and taps is cut. It depends on the weights alone, which are packed in this order."""
+
+    parts: int  #: of every number
+    block_steps: int  #: most steps of one block
+    channel_steps: int  #: of these, steps of channels
+    blocks: int
+    is_chained: bool  #: blocks go on from the sums of the ones before
+    is_merged: bool  #: they are added with the rounding errors kept
+    error_bound: float  #: in eps
+
+
+def reduction_of(problem: Problem) -> Reduction:
+    """The reduction of a problem: few blocks, whose sums still are as exact as its precision asks for."""
+    parts = 1 if problem.is_bfloat16 else _PARTS[problem.precision]
+    left_out = 0.0 if problem.is_bfloat16 else _LEFT_OUT[parts] / float(np.finfo(np.float32).eps)
+    limit = costmodel.error_limit(problem.precision, problem.dtype)
+    all_steps = -(-problem.group_in // tile_unit.STEP_TERMS)
+    steps, is_small = all_steps * problem.taps, problem.group_out <= _FEW_OUTPUTS and parts < 3
+    block_steps = steps if is_small and steps <= _SMALL_STEPS else _BLOCK_STEPS
+    channel_steps = amx_tasks.channel_steps(problem.group_in, problem.taps, block_steps)
+    depth, height, width = problem.kernel
+    width_taps = min(width, block_steps // channel_steps)
+    lines = max(block_steps // channel_steps // width_taps, 1)
+    blocks = -(-all_steps // channel_steps) * -(-width // width_taps) * -(-depth * height // lines)
+
+    def bound(roundings: float, terms: int = tile_unit.STEP_TERMS // 2) -> float:
+        return left_out + costmodel.chain_error(tile_unit.STEP_TERMS // 2, terms) + roundings / 7.8
+
+    in_block, in_chain = block_steps * _ROUNDINGS[parts], steps * _CHAINED_ROUNDINGS[parts]
+    for roundings, is_chained in ((in_chain, True), (in_block + blocks, False)):
+        if bound(roundings) <= limit - _SPARE_ERROR:
+            return Reduction(parts, block_steps, channel_steps, blocks, is_chained, False, bound(roundings))
+    merged = bound(in_block + gemm_tasks.PLAIN_CHAINS, problem.terms)
+    return Reduction(parts, block_steps, channel_steps, blocks, False, True, merged)
 
 
 class Box(NamedTuple):
@@ -63,14 +107,12 @@ class Layout:
     """How one problem is cut into tasks, and the parameters that tell the kernel so."""
 
     def __init__(self, problem: Problem, threads: int):
-        self.problem, self.parts = problem, parts_of(problem)
-        self.is_chained = self.parts == 1 and not problem.is_bfloat16
+        self.problem, self.reduction = problem, reduction_of(problem)
+        self.parts = self.reduction.parts
         self.blocks = block_tail(problem, tile_unit.BLOCK)
         self.all_steps = -(-problem.group_in // tile_unit.STEP_TERMS)
-        self.block_steps = amx_tasks.channel_steps(problem.group_in, problem.taps, self.parts)
-        self.reduction_blocks = -(-self.all_steps // self.block_steps) * self._tap_blocks(problem.kernel)
         #: Tiles that the sums of a block of outputs and pixels take.
-        self.totals = 3 if self.reduction_blocks > gemm_tasks.PLAIN_CHAINS and not self.is_chained else 1
+        self.totals = 3 if self.reduction.is_merged else 1
         self.weights = costmodel.weights_of("amx")
         cuts = [self._cut(threads, is_direct) for is_direct in (False, True)]
         _, self.is_direct, self.plan, self.chunk_blocks, self.boxes = min(cuts, key=lambda cut: cut[0])
@@ -100,12 +142,6 @@ class Layout:
     def _chunks(self) -> int:
         return -(-self.blocks // self.chunk_blocks)
 
-    def _tap_blocks(self, taps: tuple[int, ...]) -> int:
-        """Blocks of the reduction that one block of channels takes."""
-        most = amx_tasks.BLOCK_STEPS // self.parts // self.block_steps
-        at_once = min(taps[2], most)
-        return -(-taps[2] // at_once) * -(-taps[0] * taps[1] // max(most // at_once, 1))
-
     @staticmethod
     def _whole(region: regions.Region) -> Box:
         return Box(*(hi - lo for (lo, hi), _ in region.bands))
@@ -131,7 +167,7 @@ class Layout:
         strips, taps = self._strips(box), region.taps
         vectors = -(-self._places(region, box) // tile_unit.BLOCK) * 2
         steps, products = self.all_steps * taps, sum(map(len, tile_unit.PHASES[self.parts]))
-        sums = self.reduction_blocks * (1 if self.reduction_blocks == 1 or self.is_chained else 2)
+        sums = self.reduction.blocks * (1 if self.reduction.blocks == 1 or self.reduction.is_chained else 2)
         return Work(
             vectors * self.problem.group_in * (1 + self.parts),
             0 if self.is_direct else strips * steps * self.parts * tile_unit.TILE_ROWS,
@@ -139,7 +175,7 @@ class Layout:
             strips * steps * chunk_blocks * 4 * products if self.is_direct else 0,
             strips * chunk_blocks * 4 * sums,
             strips * 2 * min(chunk_blocks * tile_unit.BLOCK, self.problem.group_out),
-            vectors * -(-self.all_steps // self.block_steps) + strips * 2,
+            vectors * -(-self.all_steps // self.reduction.channel_steps) + strips * 2,
             steps * chunk_blocks * self.parts * amx_tasks.STEP_BYTES,
         )
 
@@ -179,31 +215,32 @@ class Layout:
     def _boxes(self, region: regions.Region, chunk: int) -> Iterator[Box]:
         """Boxes whose window and sums fit the cache; the smallest one, at least."""
         l2, whole = machine().l2, self._whole(region)
-        sum_bytes = 0 if self.reduction_blocks == 1 else self.totals * chunk * amx_tasks.SUM_BYTES
+        sum_bytes = 0 if self.reduction.blocks == 1 else self.totals * chunk * amx_tasks.SUM_BYTES
         smallest = Box(1, 1, min(whole.width, tile_unit.BLOCK))
         yield smallest
         for box in map(Box._make, itertools.product(*map(_sizes, whole, (1, 1, tile_unit.BLOCK)))):
             if (
                 self._strips(box) * sum_bytes <= _SUMS_SHARE * l2
-                and self._window_bytes(self._places(region, box), self.block_steps) <= _WINDOW_SHARE * l2
+                and self._window_bytes(self._places(region, box), self.reduction.channel_steps) <= _WINDOW_SHARE * l2
             ):
                 yield box
 
     def _lay_out_scratch(self) -> int:
         places = max(self._places(region, box) for region, box in zip(self.plan, self.boxes, strict=True))
-        fitting = int(_WINDOW_SHARE * machine().l2 // self._window_bytes(places, self.block_steps))
-        window_steps = min(
-            max(fitting, 1) * self.block_steps, -(-self.all_steps // self.block_steps) * self.block_steps
-        )
+        fitting = int(_WINDOW_SHARE * machine().l2 // self._window_bytes(places, self.reduction.channel_steps))
+        steps = self.reduction.channel_steps
+        window_steps = min(max(fitting, 1), -(-self.all_steps // steps)) * steps
         self.params[amx_tasks.PARTS] = self.parts
-        self.params[amx_tasks.IS_CHAINED] = self.is_chained
+        self.params[amx_tasks.BLOCK_STEPS] = self.reduction.block_steps
+        self.params[amx_tasks.IS_CHAINED] = self.reduction.is_chained
         self.params[amx_tasks.WINDOW_STEPS] = window_steps
         strips = kept = max(map(self._strips, self.boxes))
-        if self.reduction_blocks == 1:
+        if self.reduction.blocks == 1:
             kept = min(max(int(_KEPT_SHARE * machine().l2) // (self.chunk_blocks * amx_tasks.SUM_BYTES), 1), strips)
         self.params[amx_tasks.KEPT_STRIPS] = kept
         self.params[amx_tasks.IS_DIRECT] = self.is_direct
-        return amx_tasks.scratch_layout(self.params, strips, places, self.totals)
+        self.params[amx_tasks.TOTALS] = self.totals
+        return amx_tasks.scratch_layout(self.params, strips, places)
 
     def _write_regions(self) -> int:
         """Write how the outputs are cut into the parameters; returns the number of tasks."""

@@ -48,14 +48,11 @@ from fastdil.kernels.gemm_tasks import (
     find_region,
     open_outputs,
 )
-from fastdil.kernels.geometry import DD, DH, DW, GEOMETRY, GROUP_IN, KD, KH, KW, SD, SH, SW
+from fastdil.kernels.geometry import DD, DH, DW, GEOMETRY, GROUP_IN, SD, SH, SW
 from fastdil.kernels.intrinsics import load_i64, store_i64
 from fastdil.kernels.tile_unit import BLOCK, STEP_TERMS, TILE_BYTES, TILE_ROWS, UNIT_BYTES
 from fastdil.workspace import ALIGNMENT, lay_out
 
-#: Steps of one block of the reduction, times parts: 32 pixels of them take 36 KiB and stay in an L1 of 48 KiB. With
-#: three parts a block is 6 sums of 32 large products, and as many of each kind of small ones (`docs/amx.md`).
-BLOCK_STEPS = 18
 #: Bytes of the sums of a block of outputs by pixels.
 SUM_BYTES = BLOCK * BLOCK * 4
 #: Bytes of one step of one part: two tiles.
@@ -71,8 +68,10 @@ CHUNK_VECTORS = 16
 #: This kernel's own parameters, after those of `gemm_tasks`; most are byte offsets of parts of the scratch memory.
 (
     PARTS,  # into which a number is split
+    BLOCK_STEPS,  # most steps of one block of the reduction
     IS_DIRECT,  # whether tiles are loaded from the window
     IS_CHAINED,  # whether blocks of the reduction go on from the sums of the ones before
+    TOTALS,  # tiles that a sum takes: more than one where blocks are merged with their rounding errors kept
     WINDOW_STEPS,  # steps of the channels that the window holds
     KEPT_STRIPS,  # strips whose sums are kept and then stored together: all of a box, or some of a single block
     BOX,  # the record of `open_box`
@@ -83,8 +82,8 @@ CHUNK_VECTORS = 16
     PLACE_ENTRIES,  # how to fetch them, by vector
     OFFSETS,  # from there to the samples of each tap
     PANEL_OFFSETS,  # the same within `SPLIT`
-) = range(GEOMETRY + gemm_tasks.FIELDS, GEOMETRY + gemm_tasks.FIELDS + 13)
-FIELDS = gemm_tasks.FIELDS + 13
+) = range(GEOMETRY + gemm_tasks.FIELDS, GEOMETRY + gemm_tasks.FIELDS + 15)
+FIELDS = gemm_tasks.FIELDS + 15
 
 #: A region as in `gemm_tasks`, and the outputs per axis of its boxes.
 R_BOX_D, R_BOX_H, R_BOX_W = range(gemm_tasks.REGION_FIELDS, gemm_tasks.REGION_FIELDS + 3)
@@ -168,10 +167,13 @@ def open_box(params, state, scratch, task):
 
 
 @helper
-def channel_steps(channels, taps, parts):
-    """Steps of the channels of one block: as few blocks as leave room for all taps, of equal size."""
+def channel_steps(channels, taps, block_steps):
+    """Steps of the channels of one block of the reduction, of at most `block_steps` steps of the taps of them.
+
+    As few blocks as leave room for all taps, of equal size.
+    """
     steps = (channels + STEP_TERMS - 1) // STEP_TERMS
-    most = max(BLOCK_STEPS // parts // taps, 1)
+    most = max(block_steps // taps, 1)
     blocks = (steps + most - 1) // most
     return (steps + blocks - 1) // blocks
 
@@ -179,33 +181,22 @@ def channel_steps(channels, taps, parts):
 @helper
 def cut_terms(params, box, state):
     """How many taps and channels make one block of the reduction."""
-    parts, group_in, kernel_taps = load_i64(params, PARTS), load_i64(params, GROUP_IN), load_i64(params, KERNEL_TAPS)
-    steps = channel_steps(group_in, kernel_taps, parts)
-    blocks = (group_in + steps * STEP_TERMS - 1) // (steps * STEP_TERMS)
-    most_taps = BLOCK_STEPS // parts // steps
+    block_steps = load_i64(params, BLOCK_STEPS)
+    steps = channel_steps(load_i64(params, GROUP_IN), load_i64(params, KERNEL_TAPS), block_steps)
+    most_taps = block_steps // steps
     taps_at_once = min(load_i64(box, R_W_HI) - load_i64(box, R_W_LO), most_taps)
     store_i64(state, CHANNELS_AT_ONCE, steps * STEP_TERMS)
     store_i64(state, TAPS_AT_ONCE, taps_at_once)
     store_i64(state, LINES_AT_ONCE, min(most_taps // taps_at_once, load_i64(state, LINES)))
-    # Blocks that the whole kernel takes at most.
-    width_blocks = (load_i64(params, KW) + most_taps - 1) // most_taps
-    line_blocks = load_i64(params, KD) * load_i64(params, KH) * width_blocks
-    is_plain = load_i64(params, IS_CHAINED) != 0 or line_blocks * blocks <= PLAIN_CHAINS
-    store_i64(state, MERGE_BLOCKS, 0 if is_plain else PLAIN_CHAINS)
+    store_i64(state, MERGE_BLOCKS, PLAIN_CHAINS if load_i64(params, TOTALS) > 1 else 0)
 
 
-def block_taps(taps: int, channels: int, parts: int) -> int:
-    """Most taps of one block of the reduction."""
-    return min(taps, BLOCK_STEPS // parts // channel_steps(channels, taps, parts))
-
-
-def scratch_layout(params: np.ndarray, strips: int, places: int, totals: int) -> int:
+def scratch_layout(params: np.ndarray, strips: int, places: int) -> int:
     """Write the byte offsets of the scratch memory's parts into `params`; returns its size per worker.
 
-    `strips` and `places` are the most of any box and its window; `totals` says how many tiles a sum takes.
+    `strips` and `places` are the most of any box and its window.
     """
-    parts = int(params[PARTS])
-    most_taps = block_taps(int(params[KERNEL_TAPS]), int(params[GROUP_IN]), parts)
+    parts, most_taps = int(params[PARTS]), int(min(params[KERNEL_TAPS], params[BLOCK_STEPS]))
     chunk, vectors = CHUNK_VECTORS * LANES, strips * WIDTH
     return lay_out(
         params,
@@ -214,8 +205,8 @@ def scratch_layout(params: np.ndarray, strips: int, places: int, totals: int) ->
             (BOX, BOX_FIELDS * 8),
             (PANEL, chunk * STEP_TERMS * 4),
             (WINDOW, int(params[WINDOW_STEPS]) * parts * TILE_ROWS * window_pitch(places)),
-            (SPLIT, BLOCK_STEPS * STEP_BYTES),
-            (SUMS, totals * int(params[KEPT_STRIPS] * params[CHUNK_BLOCKS]) * SUM_BYTES),
+            (SPLIT, int(params[BLOCK_STEPS]) * parts * STEP_BYTES),
+            (SUMS, int(params[TOTALS] * params[KEPT_STRIPS] * params[CHUNK_BLOCKS]) * SUM_BYTES),
             (TILES, _TILES_BYTES),
             (ROW_TABLE, chunk * 8),
             (COLUMN_TABLE, chunk * 8),
