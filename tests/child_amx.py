@@ -70,7 +70,7 @@ def product(a: np.ndarray, b: np.ndarray, total: np.ndarray) -> np.ndarray:
 
 
 def compiled(parts: int, times: int = 1):
-    """A function that splits two panels of 2 steps of 32 lines and multiplies them, and adds that again and again."""
+    """A function that splits 2 steps of 32 lines of both, multiplies them, and adds that again and again."""
     unit, stamp = UNIT, jit.source_stamp()
 
     def multiply(weights, samples, target, tiles):
@@ -79,14 +79,14 @@ def compiled(parts: int, times: int = 1):
         numbers = offsets = extent + 128  # one tap: number 0 at offset 0
         split.clear_extent(extent)
         for step in range(2):
-            # Weights as two tiles behind each other, samples as rows of 32 pixels.
             source, to = step * 4096, 8192 + step * parts * 2048
-            split.split_lines(parts, weights + source, 32, weights + to, 64, 1024, 2048, extent)
-            split.split_lines(parts, samples + source, 32, samples + to, 128, 64, 2048, extent)
+            split.split_weights(parts, weights + source, weights + to, extent)
+            for half in range(2):
+                split.split_samples(parts, samples + source + half * 64, samples + to + half * 1024, 2048, extent)
         tile_unit.open_tiles(unit, tiles)
         for resume in range(times):
             tile_unit.multiply_tiles(
-                unit, parts, tiles, weights + 8192, numbers, 1, 2, samples + 8192, 64, offsets, 128, target, resume
+                unit, parts, tiles, samples + 8192, 1024, 2048, offsets, weights + 8192, numbers, 1, 2, target, resume
             )  # fmt: skip
         tile_unit.close_tiles(unit, tiles)
         split.write_extent(extent, extent)
@@ -99,10 +99,7 @@ def test_a_product_of_tiles_has_the_bits_of_the_manual(parts, times):
     rng = np.random.default_rng(parts)
     # Lines are 32 outputs or pixels of one term.
     weights, samples = (rng.standard_normal((64, 32)).astype("f4") for _ in range(2))
-    # From step, pair of terms, one of the pair, tile, output; to step, output, one of the pair, tile, pair of terms.
-    staged = weights.reshape(2, 16, 2, 2, 16).transpose(0, 4, 2, 3, 1)
-    room = [np.zeros(2048 + 3 * 2048, np.float32) for _ in range(2)]
-    room[0][:2048], room[1][:2048] = staged.ravel(), samples.ravel()
+    room = [np.concatenate([lines.ravel(), np.zeros(3 * 2048, np.float32)]) for lines in (weights, samples)]
     target, tiles = np.zeros(1024 + 32 + 2, np.float32), np.zeros(8192 + 64, np.uint8)
     compiled(parts, times)(*(address_of(array) for array in (*room, target)), address_of(tiles))
 
@@ -119,7 +116,7 @@ def test_a_product_of_tiles_has_the_bits_of_the_manual(parts, times):
         for step in range(2):
             terms = slice(32 * step, 32 * step + 32)
             for of_weights, of_samples in phase:
-                a, b = of_both[0][of_weights][terms].T, of_both[1][of_samples][terms]
+                a, b = of_both[1][of_samples][terms].T, of_both[0][of_weights][terms]
                 for i in (slice(16), slice(16, 32)):
                     for j in (slice(16), slice(16, 32)):
                         expected[i, j] = product(a[i], b[:, j], expected[i, j])
@@ -133,12 +130,11 @@ def test_denormal_numbers_count_as_zeros():
     """In the emulation as in the unit: inputs, and every result."""
     room = [np.zeros(2048 + 2048, np.float32) for _ in range(2)]
     target, tiles = np.zeros(1024 + 32 + 2, np.float32), np.zeros(8192 + 64, np.uint8)
-    weights, samples = room[0].reshape(-1, 16, 2, 2, 16)[0], room[1].reshape(-1, 32)
+    weights, samples = (lines.reshape(-1, 32) for lines in room)
     for output, (weight, sample) in enumerate([(2.0**-130, 2.0**100), (2.0**-70, 2.0**-60), (2.0**-60, 2.0**-60)]):
-        weights[output, 0, 0, output] = weight
-        samples[2 * output, :16] = sample
+        weights[output, output], samples[output] = weight, sample
     compiled(1)(*(address_of(array) for array in (*room, target)), address_of(tiles))
-    assert target[:1024].reshape(32, 32)[:3, 0].tolist() == [0, 0, 2.0**-120]
+    assert target[:1024].reshape(32, 32)[0, :3].tolist() == [0, 0, 2.0**-120]
 
 
 # ---------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from fastdil import costmodel
 from fastdil.addresses import address_of
 from fastdil.algorithms.amx_layout import layout_of, reduction_of
 from fastdil.algorithms.base import Call, Estimate, Weights
-from fastdil.algorithms.compiled import all_finite, block_tail, crop_bytes
+from fastdil.algorithms.compiled import block_tail, crop_bytes
 from fastdil.algorithms.im2col import Im2col
 from fastdil.errors import UntameInputError
 from fastdil.hardware import Machine, amx_refusal, machine
@@ -78,8 +79,8 @@ class Amx:
         )
 
     def prepare(self, problem: Problem, w: np.ndarray) -> Weights:
-        finite = all_finite(w)
-        return Weights(_pack(problem, w) if finite else None, finite)
+        packed = _pack(problem, w)
+        return Weights(packed, math.isfinite(packed.largest))
 
     def bind(self, problem: Problem, x_strides: tuple[int, ...], finite: bool, threads: int) -> Call:
         if not finite:

@@ -30,13 +30,15 @@ _CHAINED_ROUNDINGS, _ROUNDINGS = {1: 1, 2: 3, 3: 6}, {1: 1, 2: 3, 3: 1}
 #: Error in eps that the choice of a reduction leaves to what is not counted here.
 _SPARE_ERROR = 0.5
 #: Steps of a block: 32 pixels of one part take 18 KiB of L1, beside sums and the window. Twice as many were no faster.
-_BLOCK_STEPS = 9
+_BLOCK_STEPS = {1: 18, 2: 9, 3: 9}
 #: Reductions of so few steps, for so few outputs, are a single block, whose sums never go to memory.
 _SMALL_STEPS, _FEW_OUTPUTS = 48, 128
 #: Blocks of outputs of one task at most: of one block of the reduction, the weights of so many take a seventh of L2.
 _MOST_BLOCKS = 8
 #: Shares of L2 that the window and the sums of a task may take, and the sums that one block of a reduction keeps.
 _WINDOW_SHARE, _SUMS_SHARE, _KEPT_SHARE = 0.3, 0.4, 0.15
+#: Outputs of a line from which it does not matter that boxes do not take whole lines, whose results are neighbours.
+_WIDE = 256
 #: Tasks per thread from which it does not matter that they end unevenly.
 _EVEN = 8
 
@@ -60,7 +62,7 @@ def reduction_of(problem: Problem) -> Reduction:
     limit = costmodel.error_limit(problem.precision, problem.dtype)
     all_steps = -(-problem.group_in // tile_unit.STEP_TERMS)
     steps, is_small = all_steps * problem.taps, problem.group_out <= _FEW_OUTPUTS and parts < 3
-    block_steps = steps if is_small and steps <= _SMALL_STEPS else _BLOCK_STEPS
+    block_steps = steps if is_small and steps <= _SMALL_STEPS else _BLOCK_STEPS[parts]
     channel_steps = amx_tasks.channel_steps(problem.group_in, problem.taps, block_steps)
     depth, height, width = problem.kernel
     width_taps = min(width, block_steps // channel_steps)
@@ -146,31 +148,31 @@ class Layout:
     def _whole(region: regions.Region) -> Box:
         return Box(*(hi - lo for (lo, hi), _ in region.bands))
 
-    def _places(self, region: regions.Region, box: Box) -> int:
-        """Places of the window of a box."""
-        places = 1
-        for (_, (lo, hi)), outputs, stride, dilation in zip(
-            region.bands, box, self.problem.stride, self.problem.dilation, strict=True
-        ):
-            places *= (hi - lo - 1) * amx_tasks.window_step(outputs, stride, dilation) + outputs
-        return places
+    def _places(self, region: regions.Region, box: Box) -> tuple[int, ...]:
+        """Places of the window of a box, per axis."""
+        return tuple(
+            (hi - lo - 1) * amx_tasks.window_step(outputs, stride, dilation) + outputs
+            for (_, (lo, hi)), outputs, stride, dilation in zip(
+                region.bands, box, self.problem.stride, self.problem.dilation, strict=True
+            )
+        )
 
     def _window_bytes(self, places: int, steps: int) -> int:
-        return steps * self.parts * tile_unit.TILE_ROWS * amx_tasks.window_pitch(places)
+        return steps * self.parts * amx_tasks.window_bytes(places)
 
-    def _strips(self, box: Box) -> int:
-        if self.is_direct:
-            return -(-box.depth * box.height * amx_tasks.tiles_of(box.width) // 2)
-        return -(-math.prod(box) // tile_unit.BLOCK)
+    def _strips(self, region: regions.Region, box: Box) -> int:
+        if not self.is_direct:
+            return -(-math.prod(box) // tile_unit.BLOCK)
+        return -(-amx_tasks.tiles_of(*box, *self._places(region, box)[1:])[0] // 2)
 
     def _work(self, region: regions.Region, box: Box, chunk_blocks: int) -> Work:
-        strips, taps = self._strips(box), region.taps
-        vectors = -(-self._places(region, box) // tile_unit.BLOCK) * 2
+        strips, taps = self._strips(region, box), region.taps
+        vectors = -(-math.prod(self._places(region, box)) // tile_unit.BLOCK) * 2
         steps, products = self.all_steps * taps, sum(map(len, tile_unit.PHASES[self.parts]))
         sums = self.reduction.blocks * (1 if self.reduction.blocks == 1 or self.reduction.is_chained else 2)
         return Work(
             vectors * self.problem.group_in * (1 + self.parts),
-            0 if self.is_direct else strips * steps * self.parts * tile_unit.TILE_ROWS,
+            0 if self.is_direct else strips * steps * self.parts * tile_unit.BLOCK,
             0 if self.is_direct else strips * steps * chunk_blocks * 4 * products,
             strips * steps * chunk_blocks * 4 * products if self.is_direct else 0,
             strips * chunk_blocks * 4 * sums,
@@ -219,14 +221,17 @@ class Layout:
         smallest = Box(1, 1, min(whole.width, tile_unit.BLOCK))
         yield smallest
         for box in map(Box._make, itertools.product(*map(_sizes, whole, (1, 1, tile_unit.BLOCK)))):
+            is_wide = box.width >= min(whole.width, _WIDE) or box.depth * box.height == 1
             if (
-                self._strips(box) * sum_bytes <= _SUMS_SHARE * l2
-                and self._window_bytes(self._places(region, box), self.reduction.channel_steps) <= _WINDOW_SHARE * l2
+                is_wide
+                and self._strips(region, box) * sum_bytes <= _SUMS_SHARE * l2
+                and self._window_bytes(math.prod(self._places(region, box)), self.reduction.channel_steps)
+                <= _WINDOW_SHARE * l2
             ):
                 yield box
 
     def _lay_out_scratch(self) -> int:
-        places = max(self._places(region, box) for region, box in zip(self.plan, self.boxes, strict=True))
+        places = max(math.prod(self._places(region, box)) for region, box in zip(self.plan, self.boxes, strict=True))
         fitting = int(_WINDOW_SHARE * machine().l2 // self._window_bytes(places, self.reduction.channel_steps))
         steps = self.reduction.channel_steps
         window_steps = min(max(fitting, 1), -(-self.all_steps // steps)) * steps
@@ -234,7 +239,7 @@ class Layout:
         self.params[amx_tasks.BLOCK_STEPS] = self.reduction.block_steps
         self.params[amx_tasks.IS_CHAINED] = self.reduction.is_chained
         self.params[amx_tasks.WINDOW_STEPS] = window_steps
-        strips = kept = max(map(self._strips, self.boxes))
+        strips = kept = max(map(self._strips, self.plan, self.boxes))
         if self.reduction.blocks == 1:
             kept = min(max(int(_KEPT_SHARE * machine().l2) // (self.chunk_blocks * amx_tasks.SUM_BYTES), 1), strips)
         self.params[amx_tasks.KEPT_STRIPS] = kept

@@ -20,7 +20,7 @@ import numpy as np
 from fastdil import jit
 from fastdil.jit import helper
 from fastdil.kernels.amx_tasks import (
-    B_PITCH,
+    B_PART_BYTES,
     EXTENT,
     IS_CHAINED,
     IS_DIRECT,
@@ -42,6 +42,7 @@ from fastdil.kernels.amx_tasks import (
     open_box,
 )
 from fastdil.kernels.amx_window import copy_strip, fill_offsets, fill_window, place_pixels, place_tiles
+from fastdil.kernels.copies import copy_run
 from fastdil.kernels.driver import KERNEL_ARGUMENTS
 from fastdil.kernels.gemm_samples import fill_tap_table
 from fastdil.kernels.gemm_sums import fill_runs, merge_sums, plan_sums, store_sums
@@ -66,8 +67,17 @@ from fastdil.kernels.gemm_tasks import (
 )
 from fastdil.kernels.geometry import GROUP_IN, XC, XN
 from fastdil.kernels.intrinsics import load_i64
-from fastdil.kernels.split import clear_extent, write_extent
-from fastdil.kernels.tile_unit import BLOCK, ROW_BYTES, STEP_TERMS, TILE_ROWS, close_tiles, multiply_tiles, open_tiles
+from fastdil.kernels.split import clear_extent, transpose_tile, write_extent
+from fastdil.kernels.tile_unit import (
+    BLOCK,
+    ROW_BYTES,
+    STEP_TERMS,
+    TILE_BYTES,
+    TILE_ROWS,
+    close_tiles,
+    multiply_tiles,
+    open_tiles,
+)
 from fastdil.kernels.totals import add_vectors
 
 #: What the `w` argument points to: packed weights, and what tasks report of their samples (`write_extent`).
@@ -79,41 +89,57 @@ _VECTORS = BLOCK * WIDTH
 
 
 @helper
-def multiply_block(unit, parts, memory, weights, tap_table, taps, steps, samples, half, offsets, pitch, target, resume):
+def multiply_block(
+    unit, parts, memory, samples, half, part_bytes, offsets, weights, tap_table, taps, steps, target, resume
+):
     """`multiply_tiles`, for a number of parts that is not known at compile time: one kernel serves all precisions."""
     if parts == 1:
         multiply_tiles(
-            unit, 1, memory, weights, tap_table, taps, steps, samples, half, offsets, pitch, target, resume
+            unit, 1, memory, samples, half, part_bytes, offsets, weights, tap_table, taps, steps, target, resume
         )  # fmt: skip
     elif parts == 2:
         multiply_tiles(
-            unit, 2, memory, weights, tap_table, taps, steps, samples, half, offsets, pitch, target, resume
+            unit, 2, memory, samples, half, part_bytes, offsets, weights, tap_table, taps, steps, target, resume
         )  # fmt: skip
     else:
         multiply_tiles(
-            unit, 3, memory, weights, tap_table, taps, steps, samples, half, offsets, pitch, target, resume
+            unit, 3, memory, samples, half, part_bytes, offsets, weights, tap_table, taps, steps, target, resume
         )  # fmt: skip
 
 
 @helper
+def turn_block(source, target):
+    """The sums of 32 pixels by 32 outputs, as rows of outputs."""
+    for tile in range(4):
+        row, column = tile // 2 * TILE_ROWS * 2 * ROW_BYTES, tile % 2 * ROW_BYTES
+        turned = tile % 2 * TILE_ROWS * 2 * ROW_BYTES + tile // 2 * ROW_BYTES
+        transpose_tile(source + row + column, target + turned)
+
+
+@helper
 def multiply_strip(
-    unit, params, state, scratch, weights, taps, steps, samples, half, offsets, pitch, sums, done, is_last
+    unit, params, state, scratch, samples, half, part_bytes, offsets, weights, taps, steps, sums, done, is_last
 ):
     """Multiply the samples of a strip with the weights of all outputs of the task, and add that to its sums."""
     tap_table, tiles = scratch + load_i64(params, TAP_TABLE), scratch + load_i64(params, TILES)
     parts, chained = load_i64(params, PARTS), load_i64(params, IS_CHAINED)
     block_bytes = load_i64(params, KERNEL_TAPS) * steps * parts * STEP_BYTES
-    resume, merges, tile_step, _ = plan_sums(state, SUM_BYTES, done, is_last)
+    resume, merges, tile_step, result = plan_sums(state, SUM_BYTES, done, is_last)
     for block in range(load_i64(state, FIRST_BLOCK), load_i64(state, LAST_BLOCK)):
-        adds = chained == 0 and resume != 0
+        is_spare = (chained == 0 and resume != 0) or (is_last and not merges and done == 0)
         multiply_block(
-            unit, parts, tiles, weights + block * block_bytes, tap_table, taps, steps, samples, half, offsets, pitch,
-            tiles + SPARE if adds else sums, 0 if adds else resume,
+            unit, parts, tiles, samples, half, part_bytes, offsets, weights + block * block_bytes, tap_table, taps,
+            steps, tiles + SPARE if is_spare else sums, 0 if is_spare else resume,
         )  # fmt: skip
-        if adds:
+        if is_spare and resume != 0:
             add_vectors("f32", LANES, sums, tiles + SPARE, _VECTORS)
         if merges:
             merge_sums("f32", LANES, state, sums, SUM_BYTES, _VECTORS, done, is_last)
+        if is_last and is_spare and resume == 0:
+            turn_block(tiles + SPARE, sums)
+        elif is_last:
+            copy_run("f32", LANES, tiles + SPARE, sums + result, SUM_BYTES // 4)
+            turn_block(tiles + SPARE, sums + result)
         sums += tile_step
 
 
@@ -125,27 +151,28 @@ def multiply_window(unit, params, state, box, scratch, weights, bias, out, step,
     """
     blocks, strips = load_i64(state, LAST_BLOCK) - load_i64(state, FIRST_BLOCK), load_i64(state, STRIPS)
     _, _, tile_step, result = plan_sums(state, SUM_BYTES, done, is_last)
-    rows, places, window_pitch = (
-        load_i64(params, PARTS) * TILE_ROWS,
+    parts, window_bytes, places = (
+        load_i64(params, PARTS),
+        load_i64(box, B_PART_BYTES),
         scratch + load_i64(params, PLACES),
-        load_i64(box, B_PITCH),
     )
-    window = scratch + load_i64(params, WINDOW) + step * rows * window_pitch
+    window, panel = scratch + load_i64(params, WINDOW) + step * parts * window_bytes, scratch + load_i64(params, SPLIT)
     direct, kept = load_i64(params, IS_DIRECT), load_i64(params, KEPT_STRIPS)
     for first in range(0, strips, kept):
         last = min(first + kept, strips)
         # Places of sums are those of a box that keeps all of them.
         sums = scratch + load_i64(params, SUMS) - first * blocks * tile_step
         for strip in range(first, last):
+            offsets = scratch + load_i64(params, OFFSETS)
             if direct != 0:
-                place, offsets, pitch = load_i64(places, 2 * strip), scratch + load_i64(params, OFFSETS), window_pitch
-                samples, half = window + place * 4, (load_i64(places, 2 * strip + 1) - place) * 4
+                place, part_bytes = load_i64(places, 2 * strip), window_bytes
+                samples, half = window + place, load_i64(places, 2 * strip + 1) - place
             else:
-                copy_strip(params, state, box, scratch, strip, window, rows * steps, taps)
-                samples, offsets = scratch + load_i64(params, SPLIT), scratch + load_i64(params, PANEL_OFFSETS)
-                pitch, half = np.int64(2 * ROW_BYTES), np.int64(ROW_BYTES)
+                copy_strip(panel, window, window_bytes, steps * parts, places + strip * BLOCK * 8, offsets, taps)
+                samples, offsets = panel, scratch + load_i64(params, PANEL_OFFSETS)
+                part_bytes, half = np.int64(STEP_BYTES), np.int64(TILE_BYTES)
             multiply_strip(
-                unit, params, state, scratch, weights, taps, steps, samples, half, offsets, pitch,
+                unit, params, state, scratch, samples, half, part_bytes, offsets, weights, taps, steps,
                 sums + strip * blocks * tile_step, done, is_last,
             )  # fmt: skip
         if is_last:
@@ -188,7 +215,7 @@ def _make_amx_kernel(unit: str, name: str) -> Any:
             place_tiles(params, state, box, scratch)
         else:
             fill_runs(params, box, scratch + load_i64(params, RUNS), 0, load_i64(state, PIXELS), BLOCK)
-            place_pixels(params, state, box, scratch)
+            place_pixels(params, box, scratch)
         open_tiles(unit, tiles)
         clear_extent(tiles + EXTENT)
         group_in, group, at_once = load_i64(params, GROUP_IN), load_i64(state, GROUP), load_i64(state, CHANNELS_AT_ONCE)

@@ -50,8 +50,8 @@ from fastdil.kernels.gemm_tasks import (
 )
 from fastdil.kernels.geometry import DD, DH, DW, GEOMETRY, GROUP_IN, SD, SH, SW
 from fastdil.kernels.intrinsics import load_i64, store_i64
-from fastdil.kernels.tile_unit import BLOCK, STEP_TERMS, TILE_BYTES, TILE_ROWS, UNIT_BYTES
-from fastdil.workspace import ALIGNMENT, lay_out
+from fastdil.kernels.tile_unit import BLOCK, ROW_BYTES, STEP_TERMS, TILE_BYTES, TILE_ROWS, UNIT_BYTES
+from fastdil.workspace import lay_out
 
 #: Bytes of the sums of a block of outputs by pixels.
 SUM_BYTES = BLOCK * BLOCK * 4
@@ -78,28 +78,22 @@ CHUNK_VECTORS = 16
     WINDOW,
     SPLIT,  # the samples of one strip, side by side
     TILES,  # memory of the unit
-    PLACES,  # where in the window the pixels of the box are, or its tiles
-    PLACE_ENTRIES,  # how to fetch them, by vector
+    PLACES,  # bytes from the begin of the window to each pixel of the box, or to its tiles
     OFFSETS,  # from there to the samples of each tap
     PANEL_OFFSETS,  # the same within `SPLIT`
-) = range(GEOMETRY + gemm_tasks.FIELDS, GEOMETRY + gemm_tasks.FIELDS + 15)
-FIELDS = gemm_tasks.FIELDS + 15
+) = range(GEOMETRY + gemm_tasks.FIELDS, GEOMETRY + gemm_tasks.FIELDS + 14)
+FIELDS = gemm_tasks.FIELDS + 14
 
 #: A region as in `gemm_tasks`, and the outputs per axis of its boxes.
 R_BOX_D, R_BOX_H, R_BOX_W = range(gemm_tasks.REGION_FIELDS, gemm_tasks.REGION_FIELDS + 3)
 REGION_FIELDS = gemm_tasks.REGION_FIELDS + 3
 
-#: A box as a region, and its window: places from tap to tap and places in all, per axis, and bytes of a row of words.
+#: A box as a region, and its window: places from tap to tap and places in all, per axis, and bytes of one part of
+#: one step.
 (
-    B_STEP_D, B_STEP_H, B_STEP_W, B_PLACES_D, B_PLACES_H, B_PLACES_W, B_PITCH,
+    B_STEP_D, B_STEP_H, B_STEP_W, B_PLACES_D, B_PLACES_H, B_PLACES_W, B_PART_BYTES,
 ) = range(gemm_tasks.REGION_FIELDS, gemm_tasks.REGION_FIELDS + 7)  # fmt: skip
 BOX_FIELDS = gemm_tasks.REGION_FIELDS + 7
-
-
-@helper
-def tiles_of(width):
-    """Tiles of neighbouring pixels that a line of outputs takes."""
-    return (width + LANES - 1) // LANES
 
 
 @helper
@@ -109,13 +103,21 @@ def window_step(outputs, stride, dilation):
 
 
 @helper
-def window_pitch(places):
-    """Bytes of a row of so many words: whole strips, and a line more.
+def window_bytes(places):
+    """Bytes of one part of one step at so many places: whole strips, and a tile that begins at the last place."""
+    return ((places + BLOCK - 1) // BLOCK * BLOCK + TILE_ROWS) * ROW_BYTES
 
-    That leaves room for a tile that begins at the last place, and rows that the tile unit loads together share no set
-    of L1.
+
+@helper
+def tiles_of(depth, height, width, places_height, places_width):
+    """How many tiles of 16 neighbouring places a box of outputs takes, and whether all its places are cut into them.
+
+    Otherwise each line begins with a tile of its own.
     """
-    return (places + BLOCK - 1) // BLOCK * BLOCK * 4 + ALIGNMENT
+    by_lines = depth * height * ((width + TILE_ROWS - 1) // TILE_ROWS)
+    last = ((depth - 1) * places_height + height - 1) * places_width + width
+    in_all = (last + TILE_ROWS - 1) // TILE_ROWS
+    return min(by_lines, in_all), in_all < by_lines
 
 
 @helper
@@ -152,11 +154,13 @@ def open_box(params, state, scratch, task):
         B_PLACES_D,
     )  # fmt: skip
     places = load_i64(box, B_PLACES_D) * load_i64(box, B_PLACES_H) * load_i64(box, B_PLACES_W)
-    store_i64(box, B_PITCH, window_pitch(places))
-    lines, width = load_i64(box, R_DEPTH) * load_i64(box, R_HEIGHT), load_i64(box, R_WIDTH)
-    pixels = lines * width
-    is_direct = load_i64(params, IS_DIRECT) != 0
-    strips = (lines * tiles_of(width) + 1) // 2 if is_direct else (pixels + BLOCK - 1) // BLOCK
+    store_i64(box, B_PART_BYTES, window_bytes(places))
+    depth, height, width = load_i64(box, R_DEPTH), load_i64(box, R_HEIGHT), load_i64(box, R_WIDTH)
+    pixels = depth * height * width
+    strips = (pixels + BLOCK - 1) // BLOCK
+    if load_i64(params, IS_DIRECT) != 0:
+        tiles, _ = tiles_of(depth, height, width, load_i64(box, B_PLACES_H), load_i64(box, B_PLACES_W))
+        strips = (tiles + 1) // 2
     store_i64(state, FIRST_PIXEL, 0)
     store_i64(state, PIXELS, pixels)
     store_i64(state, STRIPS, strips)
@@ -197,22 +201,21 @@ def scratch_layout(params: np.ndarray, strips: int, places: int) -> int:
     `strips` and `places` are the most of any box and its window.
     """
     parts, most_taps = int(params[PARTS]), int(min(params[KERNEL_TAPS], params[BLOCK_STEPS]))
-    chunk, vectors = CHUNK_VECTORS * LANES, strips * WIDTH
+    chunk = CHUNK_VECTORS * LANES
     return lay_out(
         params,
         (
             (None, STATE_FIELDS * 8),
             (BOX, BOX_FIELDS * 8),
             (PANEL, chunk * STEP_TERMS * 4),
-            (WINDOW, int(params[WINDOW_STEPS]) * parts * TILE_ROWS * window_pitch(places)),
+            (WINDOW, int(params[WINDOW_STEPS]) * parts * window_bytes(places)),
             (SPLIT, int(params[BLOCK_STEPS]) * parts * STEP_BYTES),
             (SUMS, int(params[TOTALS] * params[KEPT_STRIPS] * params[CHUNK_BLOCKS]) * SUM_BYTES),
             (TILES, _TILES_BYTES),
             (ROW_TABLE, chunk * 8),
             (COLUMN_TABLE, chunk * 8),
             (ENTRIES, CHUNK_VECTORS * ENTRY_FIELDS * 8),
-            (PLACES, (strips * BLOCK + LANES) * 8),
-            (PLACE_ENTRIES, vectors * ENTRY_FIELDS * 8),
+            (PLACES, strips * BLOCK * 8),
             (TAP_TABLE, most_taps * 8),
             (OFFSETS, most_taps * 8),
             (PANEL_OFFSETS, most_taps * 8),

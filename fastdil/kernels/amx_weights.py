@@ -9,36 +9,49 @@ from fastdil import jit
 from fastdil.jit import helper
 from fastdil.kernels.amx import REPORT_BYTES
 from fastdil.kernels.amx_tasks import STEP_BYTES
-from fastdil.kernels.amx_window import split_step
-from fastdil.kernels.copies import copy_vectors, fill_zeros
+from fastdil.kernels.copies import copy_vectors, interleave_rows
 from fastdil.kernels.driver import KERNEL_ARGUMENTS
 from fastdil.kernels.intrinsics import load_i64
-from fastdil.kernels.split import clear_extent, write_extent
+from fastdil.kernels.split import clear_extent, split_weights, write_extent
 from fastdil.kernels.tile_unit import BLOCK, ROW_BYTES, STEP_TERMS, TILE_BYTES, TILE_ROWS
 
 #: Parameters of the weight packer: output channels and input channels per group, taps, blocks of outputs per group,
 #: steps of the channels that are packed together, parts of a number.
 P_OUTPUTS, P_CHANNELS, P_TAPS, P_BLOCKS, P_STEPS, P_PARTS = range(6)
-#: Scratch memory of the packer: one step of weights, and what was seen of them.
-_STAGED = STEP_TERMS * BLOCK * 4
-PACKER_SCRATCH = _STAGED + 128
+#: Taps that are transposed together, and scratch memory of the packer: their lines, vectors on the way there, and what
+#: was seen of the weights.
+_TAPS = 16
+_LINES = STEP_TERMS * BLOCK * 4
+_VECTORS, _EXTENT = _TAPS * _LINES, _TAPS * _LINES + TILE_BYTES
+PACKER_SCRATCH = _EXTENT + 128
 
 
 @helper
-def stage_weights(scratch, source, outputs, channels, taps, row_step):
-    """Up to 32 output by 32 input channels of one tap, as lines of samples would lie in a panel.
+def stage_weights(scratch, source, outputs, channels, all_taps, taps, row_step):
+    """Lines of up to 32 outputs by 32 channels, one per channel, for up to 16 of `all_taps` taps: transposed."""
+    for channel in range(STEP_TERMS):
+        for half in range(2):
+            target = scratch + channel * BLOCK * 4 + half * ROW_BYTES
+            present = min(outputs - half * TILE_ROWS, TILE_ROWS) if channel < channels else 0
+            if present > 0:
+                at = source + (channel * all_taps + half * TILE_ROWS * row_step) * 4
+                interleave_rows("f32", TILE_ROWS, TILE_ROWS, scratch + _VECTORS, at, row_step * 4, present, taps)
+                copy_vectors(
+                    "f32", TILE_ROWS, target, _LINES, scratch + _VECTORS, ROW_BYTES, taps, (1 << TILE_ROWS) - 1
+                )
+            else:
+                copy_vectors("f32", TILE_ROWS, target, _LINES, scratch, 0, taps, 0)
 
-    A row of weights becomes a row of a tile as two neighbouring lines do: the even channels of output r stand in line
-    2r, the odd ones in line 2r + 1, those of output ``16 + r`` behind them.
-    """
-    fill_zeros("f32", TILE_ROWS, scratch, _STAGED // ROW_BYTES)
-    for output in range(outputs):
-        at = scratch + output % TILE_ROWS * 2 * BLOCK * 4 + output // TILE_ROWS * ROW_BYTES
-        for odd in range(2):
-            copy_vectors(
-                "f32", 1, at + odd * BLOCK * 4, 4, source + (output * row_step + odd * taps) * 4, 2 * taps * 4,
-                (channels + 1 - odd) // 2, 1,
-            )  # fmt: skip
+
+@helper
+def split_tap(parts, source, target, extent):
+    """`split_weights`, for a number of parts that is not known at compile time."""
+    if parts == 1:
+        split_weights(1, source, target, extent)
+    elif parts == 2:
+        split_weights(2, source, target, extent)
+    else:
+        split_weights(3, source, target, extent)
 
 
 def _make_weight_packer(name: str) -> Any:
@@ -52,21 +65,20 @@ def _make_weight_packer(name: str) -> Any:
         group, block = task // blocks, task % blocks
         all_steps, row_step, first = (channels + STEP_TERMS - 1) // STEP_TERMS, channels * taps, block * BLOCK
         source = w + (group * outputs + first) * row_step * 4
-        clear_extent(scratch + _STAGED)
+        clear_extent(scratch + _EXTENT)
         for begin in range(0, all_steps, at_once):
             steps = min(at_once, all_steps - begin)
             target = out + ((group * all_steps + begin) * blocks + block * steps) * taps * parts * STEP_BYTES
             for step in range(steps):
                 channel = (begin + step) * STEP_TERMS
-                count = min(STEP_TERMS, channels - channel)
-                for tap in range(taps):
+                for tap in range(0, taps, _TAPS):
+                    count = min(_TAPS, taps - tap)
                     at = source + (channel * taps + tap) * 4
-                    stage_weights(scratch, at, min(BLOCK, outputs - first), count, taps, row_step)
-                    to = target + (tap * steps + step) * parts * STEP_BYTES
-                    split_step(
-                        parts, scratch, STEP_TERMS, to, ROW_BYTES, TILE_BYTES, 2 * TILE_BYTES, scratch + _STAGED
-                    )  # fmt: skip
-        write_extent(scratch + _STAGED, x + task * REPORT_BYTES)
+                    stage_weights(scratch, at, outputs - first, channels - channel, taps, count, row_step)
+                    for index in range(count):
+                        to = target + ((tap + index) * steps + step) * parts * STEP_BYTES
+                        split_tap(parts, scratch + index * _LINES, to, scratch + _EXTENT)
+        write_extent(scratch + _EXTENT, x + task * REPORT_BYTES)
 
     return jit.callback(pack_amx_weights, name, KERNEL_ARGUMENTS)
 
