@@ -13,15 +13,12 @@ import numpy as np
 
 from fastdil.hardware import machine
 
-#: Weights of `amx`, not calibrated: no machine with AMX was at hand. What it has in common with `im2col` is rounded
-#: from that method. "product" (of two tiles, 16,384 operations) is derived from a prototype on a two-core machine with
-#: AMX, whose innermost loop ran at 3.9 TFLOP/s with one product per number. "split" (16 numbers into one part) and
-#: "weight" (packed, per part) took 1.8 to 2.1 ns and 0.7 to 2.0 ns on an AMD EPYC (Zen 3, AVX2), 2026-11-25, one
-#: thread. They predict 1.4 and 0.7 TFLOP/s on two cores for 256 channels of 65 x 65 and 3 x 3 taps at one and three
-#: products; 3 x 3 layers of the prototype reached 1.5 to 1.8 and 0.70 to 0.80.
+#: Weights of `amx`: Intel Xeon (Granite Rapids), 2026-11-30, 48 layers and random problems of 16 channels and more at
+#: each precision, one or two threads, samples copied or not; "task", "gather" and "weight" set. A product of two tiles
+#: (16,384 operations) takes 4.7 ns at the unit's peak.
 _AMX = {
-    "call": 1000.0, "task": 1000.0, "store": 3.0, "split": 1.0, "gather": 13.0, "entry": 15.0, "panel": 3.0,
-    "product": 8.0, "direct": 11.5, "sum": 9.0, "stream": 0.035, "prepare": 0.0, "weight": 1.0,
+    "call": 5000.0, "task": 300.0, "split": 2.8, "gather": 5.0, "panel": 1.6, "product": 7.6, "direct": 7.1, "sum": 6.7,
+    "store": 4.5, "entry": 80.0, "stream": 0.03, "prepare": 0.0, "weight": 1.0,
 }  # fmt: skip
 
 #: Instruction set -> method -> feature -> nanoseconds per unit; `weights_of` picks. Pedigree: ``python -m
@@ -30,6 +27,7 @@ _AMX = {
 #: "prepare" and "weight": what preparing any weights takes, and each number of them.
 #: avx512: AMD EPYC (Zen 5), 2026-11-30; those of `winograd` from 190 problems that it takes, those of `direct` with 90
 #: problems of seed 2 besides, its "far" and "lay_out" set: they matter where other methods are slower.
+#: avx512 on Intel: Xeon (Granite Rapids), 2026-11-30; `winograd` with 56 problems of seed 11 that it takes.
 #: avx512 in halves (`hardware.Machine.has_halves`): AMD EPYC (Zen 4), 2026-11-30; `winograd` with 150 problems of seed
 #: 11 that it takes, the layers counted three times, `direct`'s "far" and "lay_out" set.
 #: avx2: AMD EPYC (Zen 3), 2026-11-29. `winograd` has become faster since, by other amounts of work: it merges sums and
@@ -56,6 +54,28 @@ NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {
             "call": 17000.0, "task": 400.0, "line": 14.2, "run": 2.0, "fetch": 7.11, "forward": 0.8, "shuffle": 0.366,
             "fma": 0.155, "backward": 0.6, "row": 12.7, "store": 1.69, "transform": 15.8, "stream": 0.01,
             "spill": 0.05, "prepare": 20200.0, "weight": 2.26,
+        },
+        "amx": _AMX,
+    },
+    "avx512 on Intel": {
+        "reference": {"call": 15600.0, "output": 10.9, "product": 1.97, "prepare": 0.0, "weight": 0.0},
+        "direct": {
+            "call": 1910.0, "unit": 39.9, "tile": 10.3, "store": 3.12, "cycle": 0.413, "dense": 0.501,
+            "straight": 0.583, "begin": 2.12, "lay_out": 3.0, "masked": 0.451, "gather": 4.45, "pair": 1.34,
+            "index": 1.6, "byte": 0.0465, "far": 1.6, "prepare": 3800.0, "weight": 1.38,
+        },
+        "im2col": {
+            "call": 226.0, "task": 545.0, "store": 6.64, "copy": 2.54, "run": 1.04, "gather": 22.3, "entry": 14.7,
+            "index": 2.75, "stream": 0.0, "fma": 0.208, "prepare": 0.0, "weight": 1.13,
+        },
+        "fft": {
+            "call": 23000.0, "task": 43.6, "butterfly": 1.45, "mix": 0.26, "move": 6.82, "element": 0.0,
+            "spill": 3.38, "stream": 0.0, "prepare": 40400.0, "weight": 2.47,
+        },
+        "winograd": {
+            "call": 40400.0, "task": 400.0, "line": 25.2, "run": 2.0, "fetch": 5.72, "forward": 2.14, "shuffle": 1.35,
+            "fma": 0.27, "backward": 3.62, "row": 19.8, "store": 0.0, "transform": 83.8, "stream": 0.01,
+            "spill": 0.05, "prepare": 20000.0, "weight": 5.89,
         },
         "amx": _AMX,
     },
@@ -126,8 +146,8 @@ _RELATIVE = {"high": 2.0**-14, "medium": 2.0**-6}
 def table_name() -> str:
     """Which table of `NANOSECONDS` describes this machine."""
     here = machine()
-    name = f"{here.isa} in halves" if here.has_halves else here.isa
-    return name if name in NANOSECONDS else "avx2"
+    kind = " in halves" if here.has_halves else " on Intel" if "Intel" in here.cpu else ""
+    return next(name for name in (here.isa + kind, here.isa, "avx2") if name in NANOSECONDS)
 
 
 def weights_of(method: str) -> dict[str, float]:

@@ -12,7 +12,6 @@ from fastdil.addresses import address_of
 from fastdil.algorithms.amx_layout import layout_of, reduction_of
 from fastdil.algorithms.base import Call, Estimate, Weights
 from fastdil.algorithms.compiled import block_tail, crop_bytes
-from fastdil.algorithms.im2col import Im2col
 from fastdil.errors import UntameInputError
 from fastdil.hardware import Machine, amx_refusal, machine
 from fastdil.kernels import amx, amx_tasks, amx_weights, tile_unit
@@ -27,9 +26,6 @@ _FEWEST_CHANNELS = 16
 #: numbers, which the unit takes for zeros. A third part may be 2**24 times smaller than its number.
 _LARGEST, _LARGEST_SUM = 2.0**100, 2.0**126
 _SMALLEST, _SMALLEST_PRODUCT = 2.0**-100, 2.0**-96
-
-#: Said at the highest precision.
-_UNMEASURED = "never chosen by itself at precision 'highest', where it has not been timed"
 
 
 class _Packed(NamedTuple):
@@ -62,20 +58,11 @@ class Amx:
     def estimate(self, problem: Problem, threads: int) -> Estimate:
         layout = layout_of(problem, threads)
         workers = min(threads, layout.tasks)
-        estimate = Estimate(
+        return Estimate(
             costmodel.predict(self.name, layout.features(workers)),
             layout.scratch_bytes * workers,
             layout.reduction.error_bound,
             costmodel.preparation(self.name, problem.weights * layout.parts),
-        )
-        if layout.parts < 3:
-            return estimate
-        # Until its times are known, it is taken to be no faster than the method that it would replace.
-        known = Im2col().estimate(problem, threads)
-        return estimate._replace(
-            seconds=max(estimate.seconds, 1.001 * known.seconds),
-            preparation_seconds=max(estimate.preparation_seconds, known.preparation_seconds),
-            note=_UNMEASURED,
         )
 
     def prepare(self, problem: Problem, w: np.ndarray) -> Weights:

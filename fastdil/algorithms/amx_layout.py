@@ -39,6 +39,8 @@ _MOST_BLOCKS = 8
 _WINDOW_SHARE, _SUMS_SHARE, _KEPT_SHARE = 0.3, 0.4, 0.15
 #: Outputs of a line from which it does not matter that boxes do not take whole lines, whose results are neighbours.
 _WIDE = 256
+#: Whether tiles of samples are loaded from the window, or from copies: the ways to choose from.
+WAYS = (True, False)
 #: Tasks per thread from which it does not matter that they end unevenly.
 _EVEN = 8
 
@@ -116,7 +118,7 @@ class Layout:
         #: Tiles that the sums of a block of outputs and pixels take.
         self.totals = 3 if self.reduction.is_merged else 1
         self.weights = costmodel.weights_of("amx")
-        cuts = [self._cut(threads, is_direct) for is_direct in (False, True)]
+        cuts = [self._cut(threads, is_direct) for is_direct in WAYS]
         _, self.is_direct, self.plan, self.chunk_blocks, self.boxes = min(cuts, key=lambda cut: cut[0])
         self.params = fill(problem, amx_tasks.FIELDS + len(self.plan) * amx_tasks.REGION_FIELDS)
         self.tasks = self._write_regions()
