@@ -163,7 +163,7 @@ def test_blocks(case):
 def test_small_windows(case, is_direct, monkeypatch):
     """Many boxes and several windows for each, of tiles in the window or copied: exact on small integers."""
     monkeypatch.setattr(amx_layout, "WAYS", (is_direct,))
-    for share in ("_WINDOW_SHARE", "_SUMS_SHARE", "_KEPT_SHARE"):
+    for share in ("_WINDOW_SHARE", "_SINGLE_WINDOW_SHARE", "_SUMS_SHARE", "_KEPT_SHARE"):
         monkeypatch.setattr(amx_layout, share, 0.005)
     amx_layout.layout_of.cache_clear()
     x, w, bias = grid.data(case, "float32", "small", seed=1)

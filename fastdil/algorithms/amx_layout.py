@@ -35,8 +35,10 @@ _BLOCK_STEPS = {1: 18, 2: 9, 3: 9}
 _SMALL_STEPS, _FEW_OUTPUTS = 48, 128
 #: Blocks of outputs of one task at most: of one block of the reduction, the weights of so many take a seventh of L2.
 _MOST_BLOCKS = 8
-#: Shares of L2 that the window and the sums of a task may take, and the sums that one block of a reduction keeps.
-_WINDOW_SHARE, _SUMS_SHARE, _KEPT_SHARE = 0.3, 0.4, 0.15
+#: Shares of L2 that the window of a task and its sums may take; and where the reduction is one block, which keeps only
+#: the sums that are stored together.
+_WINDOW_SHARE, _SUMS_SHARE = 0.3, 0.4
+_SINGLE_WINDOW_SHARE, _KEPT_SHARE = 0.5, 0.05
 #: Outputs of a line from which it does not matter that boxes do not take whole lines, whose results are neighbours.
 _WIDE = 256
 #: Whether tiles of samples are loaded from the window, or from copies: the ways to choose from.
@@ -115,6 +117,7 @@ class Layout:
         self.parts = self.reduction.parts
         self.blocks = block_tail(problem, tile_unit.BLOCK)
         self.all_steps = -(-problem.group_in // tile_unit.STEP_TERMS)
+        self.window_limit = machine().l2 * (_SINGLE_WINDOW_SHARE if self.reduction.blocks == 1 else _WINDOW_SHARE)
         #: Tiles that the sums of a block of outputs and pixels take.
         self.totals = 3 if self.reduction.is_merged else 1
         self.weights = costmodel.weights_of("amx")
@@ -228,13 +231,13 @@ class Layout:
                 is_wide
                 and self._strips(region, box) * sum_bytes <= _SUMS_SHARE * l2
                 and self._window_bytes(math.prod(self._places(region, box)), self.reduction.channel_steps)
-                <= _WINDOW_SHARE * l2
+                <= self.window_limit
             ):
                 yield box
 
     def _lay_out_scratch(self) -> int:
         places = max(math.prod(self._places(region, box)) for region, box in zip(self.plan, self.boxes, strict=True))
-        fitting = int(_WINDOW_SHARE * machine().l2 // self._window_bytes(places, self.reduction.channel_steps))
+        fitting = int(self.window_limit // self._window_bytes(places, self.reduction.channel_steps))
         steps = self.reduction.channel_steps
         window_steps = min(max(fitting, 1), -(-self.all_steps // steps)) * steps
         self.params[amx_tasks.PARTS] = self.parts

@@ -60,7 +60,7 @@ from fastdil.kernels.gemm_tasks import (
     RUNS,
     STRIPS,
 )
-from fastdil.kernels.geometry import OH, OW, XC
+from fastdil.kernels.geometry import DW, OH, OW, SW, XC
 from fastdil.kernels.intrinsics import load_i64, store_i64
 from fastdil.kernels.pack import fill_columns, fill_constant, lane_step, row_offset
 from fastdil.kernels.split import split_samples
@@ -76,6 +76,8 @@ _STRIP = STEP_TERMS * _LINE
 def fill_place_columns(params, box, target, place, count):
     """Offsets along the width of the samples at `count` places of a line of the window, from `place` on."""
     step, taps = load_i64(box, B_STEP_W), load_i64(box, R_W_HI) - load_i64(box, R_W_LO)
+    if step == load_i64(params, DW) and load_i64(params, SW) == 1:  # neighbours all along
+        taps = 1
     done = 0
     while done < count:
         tap = min((place + done) // step, taps - 1)
