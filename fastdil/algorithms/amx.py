@@ -19,6 +19,8 @@ from fastdil.kernels.driver import default_threads, execute, launcher
 from fastdil.problem import Problem
 from fastdil.workspace import ALIGNMENT
 
+#: Packed weights from which two threads are quicker than one.
+_FEW_BYTES = 1 << 18
 #: Fewer channels per group fill less than half of a step.
 _FEWEST_CHANNELS = 16
 
@@ -123,7 +125,7 @@ def _pack(problem: Problem, w: np.ndarray) -> _Packed:
     numbers = room[start : start + needed]
     report = np.empty((problem.groups * blocks, amx.REPORT_BYTES // 4), np.uint32)
     params = np.array([problem.group_out, problem.group_in, problem.taps, blocks, channel_steps, parts], np.int64)
-    threads = default_threads() if needed > machine().l2 else 1
+    threads = default_threads() if needed > _FEW_BYTES else 1
     pointers = address_of(report), address_of(w), 0, address_of(numbers)
     execute(amx_weights.weight_packer().address, params, pointers, len(report), amx_weights.PACKER_SCRATCH, threads)
     return _Packed(numbers, *_extent(report))

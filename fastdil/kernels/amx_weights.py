@@ -9,7 +9,7 @@ from fastdil import jit
 from fastdil.jit import helper
 from fastdil.kernels.amx import REPORT_BYTES
 from fastdil.kernels.amx_tasks import STEP_BYTES
-from fastdil.kernels.copies import copy_vectors, interleave_rows
+from fastdil.kernels.copies import copy_run, copy_vectors, interleave_rows
 from fastdil.kernels.driver import KERNEL_ARGUMENTS
 from fastdil.kernels.intrinsics import load_i64
 from fastdil.kernels.split import clear_extent, split_weights, write_extent
@@ -27,20 +27,40 @@ PACKER_SCRATCH = _EXTENT + 128
 
 
 @helper
+def stage_terms(scratch, source, present, terms, taps, row_step, channel, half):
+    """Transpose terms of 16 outputs, `taps` for each channel, to lines ``[tap][channel][output]``."""
+    tap = 0
+    for first in range(0, terms, TILE_ROWS):
+        count = min(TILE_ROWS, terms - first)
+        interleave_rows(
+            "f32", TILE_ROWS, TILE_ROWS, scratch + _VECTORS, source + first * 4, row_step * 4, present, count
+        )  # fmt: skip
+        for index in range(count):
+            target = scratch + tap * _LINES + channel * BLOCK * 4 + half * ROW_BYTES
+            copy_run("f32", TILE_ROWS, target, scratch + _VECTORS + index * ROW_BYTES, TILE_ROWS)
+            tap += 1
+            if tap == taps:
+                tap, channel = 0, channel + 1
+
+
+@helper
 def stage_weights(scratch, source, outputs, channels, all_taps, taps, row_step):
-    """Lines of up to 32 outputs by 32 channels, one per channel, for up to 16 of `all_taps` taps: transposed."""
-    for channel in range(STEP_TERMS):
-        for half in range(2):
-            target = scratch + channel * BLOCK * 4 + half * ROW_BYTES
-            present = min(outputs - half * TILE_ROWS, TILE_ROWS) if channel < channels else 0
-            if present > 0:
-                at = source + (channel * all_taps + half * TILE_ROWS * row_step) * 4
-                interleave_rows("f32", TILE_ROWS, TILE_ROWS, scratch + _VECTORS, at, row_step * 4, present, taps)
-                copy_vectors(
-                    "f32", TILE_ROWS, target, _LINES, scratch + _VECTORS, ROW_BYTES, taps, (1 << TILE_ROWS) - 1
-                )
-            else:
-                copy_vectors("f32", TILE_ROWS, target, _LINES, scratch, 0, taps, 0)
+    """Lines of up to 32 outputs by 32 channels, one per channel, for up to 16 of `all_taps` taps."""
+    used = min(channels, STEP_TERMS)
+    for half in range(2):
+        at, present = source + half * TILE_ROWS * row_step * 4, min(outputs - half * TILE_ROWS, TILE_ROWS)
+        if present <= 0:
+            used = 0
+        elif taps == all_taps:  # the channels' terms follow each other
+            stage_terms(scratch, at, present, used * taps, taps, row_step, 0, half)
+        else:
+            for channel in range(used):
+                stage_terms(scratch, at + channel * all_taps * 4, present, taps, taps, row_step, channel, half)
+        for tap in range(taps):
+            lines = scratch + tap * _LINES + half * ROW_BYTES
+            copy_vectors(
+                "f32", TILE_ROWS, lines + used * BLOCK * 4, BLOCK * 4, scratch, 0, STEP_TERMS - used, 0
+            )  # fmt: skip
 
 
 @helper

@@ -254,8 +254,12 @@ def interleave_rows(typingctx, kind, lanes, rows, target, source, row_step, pres
             order = [i // 2 + i % 2 * length for i in range(2 * length)]
             return builder.shuffle_vector(even, odd, ir.Constant(ir.VectorType(I32, 2 * length), order))
 
-        columns = interleave([load(row) for row in range(row_count)])
-        vectors.store(columns, target)
+        rows = [load(row) for row in range(row_count)]
+        if row_count == lane_count:
+            for number, column in enumerate(vectors.transposed(rows)):
+                vectors.store(column, vectors.at(target, number * lane_count))
+        else:
+            vectors.store(interleave(rows), target)
         return context.get_dummy_value()
 
     return returns(types.void, (kind, lanes, rows, target, source, row_step, present, count)), codegen

@@ -122,7 +122,7 @@ def split_samples(typingctx, parts, source, target, part_bytes, extent):
                 if goes_on:
                     for value, place in zip(rest, at, strict=True):
                         floats.store(value, place)
-            for number, row in enumerate(transposed(words, rows)):
+            for number, row in enumerate(words.transposed(rows)):
                 words.store(row, words.at(to, number * TILE_ROWS))
             if is_first:
                 splitter.end(extremes)
@@ -143,18 +143,6 @@ def split_samples(typingctx, parts, source, target, part_bytes, extent):
     return types.void(*(types.int64,) * 5), codegen
 
 
-def transposed(vectors: Vectors, rows: list[ir.Value]) -> list[ir.Value]:
-    """As many vectors as they have lanes, transposed: log2 rounds of exchanges between pairs of rows."""
-    count, step = vectors.lanes, 1
-    while step < count:
-        lanes = range(count)
-        low = [lane if not lane & step else count + lane - step for lane in lanes]
-        high = [lane + step if not lane & step else count + lane for lane in lanes]
-        rows = [vectors.shuffle(rows[i & ~step], rows[i | step], high if i & step else low) for i in range(count)]
-        step *= 2
-    return rows
-
-
 @intrinsic
 def transpose_tile(typingctx, source, target):
     """16 rows of 16 floats, 128 bytes apart, to where their columns become rows; the places may be the same."""
@@ -162,7 +150,7 @@ def transpose_tile(typingctx, source, target):
     def codegen(context, builder, signature, args):
         floats = Vectors(builder, "f32", TILE_ROWS)
         rows = [floats.load(builder.add(args[0], constant(row * _LINE))) for row in range(TILE_ROWS)]
-        for number, row in enumerate(transposed(floats, rows)):
+        for number, row in enumerate(floats.transposed(rows)):
             floats.store(row, builder.add(args[1], constant(number * _LINE)))
         return context.get_dummy_value()
 

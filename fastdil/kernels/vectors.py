@@ -147,6 +147,16 @@ class Vectors:
                 picked = self.shuffle(picked, line, chosen)
         return picked
 
+    def transposed(self, rows: list[ir.Value]) -> list[ir.Value]:
+        """As many vectors as they have lanes, transposed: log2 rounds of exchanges between pairs of rows."""
+        step, lanes = 1, range(self.lanes)
+        while step < self.lanes:
+            low = [lane if not lane & step else self.lanes + lane - step for lane in lanes]
+            high = [lane + step if not lane & step else self.lanes + lane for lane in lanes]
+            rows = [self.shuffle(rows[i & ~step], rows[i | step], high if i & step else low) for i in lanes]
+            step *= 2
+        return rows
+
     def filled(self, *values: float) -> ir.Value:
         """A constant vector of these values, repeated until it is full."""
         return ir.Constant(self.type, [*values] * (self.lanes // len(values)))
