@@ -82,6 +82,13 @@ class Comparison:
     versions: dict[str, str]
     rows: list[Row] = field(default_factory=list)
     precision: str | None = None
+    tile_peak: machine_peak.Peak | None = None  #: of the tile unit, at the lower precisions
+
+    def tile_share(self, row: Row) -> float:
+        """Share of the tile unit's peak, counting every product of parts; NaN for other methods and machines."""
+        if self.tile_peak is None or row.method != "amx":
+            return math.nan
+        return row.gflops * reduced.PRODUCTS[self.precision or "highest"] / self.tile_peak.gflops
 
     def geometric_means(self) -> dict[str, tuple[float, int]]:
         """Suite -> geometric mean of the ratios and how many rows it is of; "all" last."""
@@ -167,12 +174,15 @@ def compare(
     names = [ours.AUTO, ours.PLAN, *ours.methods(), *peer_names]
     versions = {name: reduced.BY_NAME[name].version() for name in peer_names}
     peak = machine_peak.peak(dtype, threads)
-    result = Comparison(dtype, threads, repeat, peak, versions, precision=precision)
+    tile_peak = machine_peak.tile_peak(threads) if precision else None
+    result = Comparison(dtype, threads, repeat, peak, versions, precision=precision, tile_peak=tile_peak)
     for number, workload in enumerate(chosen, start=1):
         print(f"{number}/{len(chosen)} {workload.name}", file=sys.stderr, flush=True)
         result.rows.append(compare_one(workload, names, dtype, threads, repeat, min_time, precision))
     # Once more at the end: a neighbour can only lower a peak.
     result.peak = max(result.peak, machine_peak.peak(dtype, threads))
+    if tile_peak is not None:
+        result.tile_peak = max(tile_peak, machine_peak.tile_peak(threads) or tile_peak)
     return result
 
 
@@ -191,6 +201,7 @@ def as_json(result: Comparison) -> dict[str, object]:
             | {"gflop": row.workload.gflop, "method": row.method, "cells": cells}
             | {"best_peer": row.best_peer, "ratio": number(row.ratio), "gflops": number(row.gflops)}
             | {"best_reduced": row.best_reduced, "reduced_ratio": number(row.reduced_ratio)}
+            | {"tile_share": number(result.tile_share(row))}
         )
     return {
         "fastdil": fastdil.__version__,
@@ -202,6 +213,7 @@ def as_json(result: Comparison) -> dict[str, object]:
         "threads": result.threads,
         "repeat": result.repeat,
         "peak": result.peak._asdict(),
+        "tile_peak": result.tile_peak and result.tile_peak._asdict(),
         "rows": rows,
         "geometric_means": {name: mean for name, (mean, _) in result.geometric_means().items()},
     }

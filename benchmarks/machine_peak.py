@@ -25,7 +25,7 @@ class Peak(NamedTuple):
     """A measured limit and what it was measured with."""
 
     gflops: float
-    how: str  #: "fma" (registers only), "sgemm" or "dgemm" (NumPy's BLAS, a lower bound)
+    how: str  #: "fma" or "tiles" (registers only), "sgemm" or "dgemm" (NumPy's BLAS, a lower bound)
 
 
 def _in_threads(work: Callable[[int], None], threads: int) -> float:
@@ -47,6 +47,16 @@ def fma_peak(dtype: str, threads: int) -> Peak:
     from fastdil.kernels.peak import measure_peak
 
     return Peak(threads * measure_peak({"float32": "f32", "float64": "f64"}[dtype]), "fma")
+
+
+def tile_peak(threads: int) -> Peak | None:
+    """GFLOP/s of products of bfloat16 tiles: one core's, times `threads`; None without AMX."""
+    from fastdil.hardware import amx_refusal, machine
+    from fastdil.kernels.peak import measure_tile_peak
+
+    if machine().amx != "native" or amx_refusal() is not None:
+        return None
+    return Peak(threads * measure_tile_peak(), "tiles")
 
 
 def gemm_peak(dtype: str, size: int = 1536) -> Peak:
@@ -81,6 +91,9 @@ def main() -> None:
         print(f"{dtype} multiply-adds, {threads} times one core: {fma_peak(dtype, threads).gflops:.0f} GFLOP/s")
         product = gemm_peak(dtype)
         print(f"{dtype} NumPy's {product.how}, its own threads: {product.gflops:.0f} GFLOP/s")
+    tiles = tile_peak(threads)
+    if tiles is not None:
+        print(f"products of bfloat16 tiles, {threads} times one core: {tiles.gflops:.0f} GFLOP/s")
     print(f"copy, read plus write, {threads} threads: {copy_bandwidth(threads):.1f} GB/s")
 
 

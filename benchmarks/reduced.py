@@ -15,6 +15,9 @@ from benchmarks import peers
 from benchmarks.peers import OpenVino, Peer, Run, Torch, load
 from benchmarks.workloads import Workload
 
+#: Precision -> products of bfloat16 parts that `amx` computes for each product of the definition.
+PRODUCTS = {"medium": 1, "high": 3, "highest": 6}
+
 
 def widened(bits: np.ndarray) -> np.ndarray:
     """bfloat16 numbers, given as 16-bit integers, as float32.

@@ -72,6 +72,8 @@ def _line(result: Comparison, row: Row, names: list[str], notes: _Notes) -> list
     ratios = [best or _NONE, _ratio(row.ratio)]
     if result.precision:
         ratios += [row.best_reduced or _NONE, _ratio(row.reduced_ratio)]
+        share = result.tile_share(row)
+        speed.append(f"{share:.0%}" if math.isfinite(share) else _NONE)
     return [row.workload.name, f"{row.workload.gflop:.3g}", cells[0], row.method, *cells[1:], *ratios, *speed]
 
 
@@ -96,7 +98,8 @@ def _table(result: Comparison) -> tuple[list[list[str]], list[str]]:
     header = ["workload", "GFLOP", "fastdil auto", "method", *names[1:], "best peer", "ratio"]
     if result.precision:
         header += ["best bfloat16", "ratio"]
-    lines = [[*header, "GFLOP/s", "of peak"]] + [_line(result, row, names, notes) for row in result.rows]
+    header += ["GFLOP/s", "of peak", *(["of tiles"] if result.precision else [])]
+    lines = [header] + [_line(result, row, names, notes) for row in result.rows]
     below = [f"[{number}] {text}" for number, text in enumerate(notes.texts, start=1)]
     below += [
         f"geometric mean of best peer / fastdil auto, {suite}: {mean:.2f} ({count} rows)"
@@ -111,13 +114,14 @@ def heading(result: Comparison) -> str:
 
     versions = [f"{name} {result.versions[name]}" for name in _shown(result) if name in result.versions]
     at = f" at precision {result.precision}" if result.precision else ""
+    tiles = f", of the tile unit {result.tile_peak.gflops:.0f}" if result.tile_peak else ""
     threads = "1 thread" if result.threads == 1 else f"{result.threads} threads"
     return (
         f"fastdil {fastdil.__version__}, {result.dtype}{at}, {threads} on "
         f"{fastdil.machine().cpu}; {', '.join(versions) or 'no peers'}. "
         f"Milliseconds, medians of {result.repeat} interleaved samples; in brackets the largest error from "
         f"float64 in units of eps max conv(|x|, |w|). Ratio: best peer / fastdil auto. "
-        f"Peak: {result.peak.gflops:.0f} GFLOP/s ({result.peak.how})."
+        f"Peak: {result.peak.gflops:.0f} GFLOP/s ({result.peak.how}){tiles}."
     )
 
 
@@ -148,7 +152,8 @@ def summary(result: Comparison) -> str:
     for row in result.rows:
         best, line = row.best_peer, _line(result, row, [ours.AUTO], _Notes())
         peer = [best, milliseconds(row.cells[best].seconds or math.nan)] if best else [_NONE, _NONE]
-        lines.append([row.workload.name, milliseconds(row.auto), row.method, *peer, _ratio(row.ratio), line[-1]])
+        share = line[-2] if result.precision else line[-1]
+        lines.append([row.workload.name, milliseconds(row.auto), row.method, *peer, _ratio(row.ratio), share])
     return "\n".join([*_markdown_rows(lines, {0, 2, 3}), ""])
 
 

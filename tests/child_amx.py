@@ -19,7 +19,7 @@ import fastdil
 from fastdil import hardware, jit
 from fastdil.addresses import address_of
 from fastdil.algorithms import amx_layout
-from fastdil.kernels import split, tile_unit
+from fastdil.kernels import peak, split, tile_unit
 
 UNIT = os.environ.get("AMX_UNIT", "")
 if UNIT == "emulated":  # beside the vectors that every CPU with tiles has
@@ -324,6 +324,10 @@ def test_refusals(channels, dtype, reason):
     assert reason in row(fastdil.explain(*shapes, dtype=dtype), "amx").reason
     with pytest.raises(ValueError, match=reason):
         fastdil.conv1d(*(np.zeros(shape, dtype) for shape in shapes), method="amx")
+
+
+def test_the_peak_of_the_unit():
+    assert 0 < peak.measure_tile_peak(UNIT, 4 if UNIT == "emulated" else 5000) < 1e5
 
 
 def test_the_machine_says_so():

@@ -173,10 +173,15 @@ class Layout:
     def _work(self, region: regions.Region, box: Box, chunk_blocks: int) -> Work:
         strips, taps = self._strips(region, box), region.taps
         vectors = -(-math.prod(self._places(region, box)) // tile_unit.BLOCK) * 2
+        # Lines of padding zeros are not fetched.
+        sizes = [window.size for window in self.problem.windows]
+        used = vectors * math.prod(
+            min(1.0, n / p) for n, p in zip(sizes[:2], self._places(region, box)[:2], strict=True)
+        )
         steps, products = self.all_steps * taps, sum(map(len, tile_unit.PHASES[self.parts]))
         sums = self.reduction.blocks * (1 if self.reduction.blocks == 1 or self.reduction.is_chained else 2)
         return Work(
-            vectors * self.problem.group_in * (1 + self.parts),
+            used * self.problem.group_in * (1 + self.parts),
             0 if self.is_direct else strips * steps * self.parts * tile_unit.BLOCK,
             0 if self.is_direct else strips * steps * chunk_blocks * 4 * products,
             strips * steps * chunk_blocks * 4 * products if self.is_direct else 0,

@@ -229,7 +229,8 @@ def _make_amx_kernel(unit: str, name: str) -> Any:
         done = np.int64(0)  # a literal would compile `multiply_channels` a second time
         for first in range(0, group_in, window_channels):
             window_end = min(first + window_channels, group_in)
-            fill_window(params, box, scratch, sample + first * load_i64(params, XC) * 4, window_end - first)
+            source = sample + first * load_i64(params, XC) * 4
+            fill_window(params, box, scratch, source, window_end - first, first == 0)
             for channel in range(first, window_end, at_once):
                 end = min(channel + at_once, window_end)
                 done = multiply_channels(

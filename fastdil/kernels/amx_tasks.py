@@ -60,10 +60,10 @@ STEP_BYTES = 2 * TILE_BYTES
 #: Where the unit's memory is followed by sums that are to be added to others, and by what was seen of the samples.
 SPARE, EXTENT = UNIT_BYTES, UNIT_BYTES + SUM_BYTES
 _TILES_BYTES = EXTENT + 128
-#: Numbers of a vector, vectors of a row of a strip, and vectors of the window that are looked up and fetched together.
+#: Numbers of a vector, vectors of a row of a strip, and strips of the window that are looked up and fetched together.
 LANES = 16
 WIDTH = BLOCK // LANES
-CHUNK_VECTORS = 16
+CHUNK_STRIPS = 8
 
 #: This kernel's own parameters, after those of `gemm_tasks`; most are byte offsets of parts of the scratch memory.
 (
@@ -201,7 +201,7 @@ def scratch_layout(params: np.ndarray, strips: int, places: int) -> int:
     `strips` and `places` are the most of any box and its window.
     """
     parts, most_taps = int(params[PARTS]), int(min(params[KERNEL_TAPS], params[BLOCK_STEPS]))
-    chunk = CHUNK_VECTORS * LANES
+    chunk = CHUNK_STRIPS * BLOCK
     return lay_out(
         params,
         (
@@ -214,7 +214,7 @@ def scratch_layout(params: np.ndarray, strips: int, places: int) -> int:
             (TILES, _TILES_BYTES),
             (ROW_TABLE, chunk * 8),
             (COLUMN_TABLE, chunk * 8),
-            (ENTRIES, CHUNK_VECTORS * ENTRY_FIELDS * 8),
+            (ENTRIES, CHUNK_STRIPS * WIDTH * ENTRY_FIELDS * 8),
             (PLACES, strips * BLOCK * 8),
             (TAP_TABLE, most_taps * 8),
             (OFFSETS, most_taps * 8),

@@ -25,7 +25,7 @@ from fastdil.kernels.amx_tasks import (
     B_STEP_D,
     B_STEP_H,
     B_STEP_W,
-    CHUNK_VECTORS,
+    CHUNK_STRIPS,
     EXTENT,
     LANES,
     OFFSETS,
@@ -36,9 +36,10 @@ from fastdil.kernels.amx_tasks import (
     TILES,
     WIDTH,
     WINDOW,
+    WINDOW_STEPS,
     tiles_of,
 )
-from fastdil.kernels.copies import ENTRY_FIELDS, OUTSIDE, classify_lanes, copy_vectors, fill_ramp
+from fastdil.kernels.copies import ENTRY_FIELDS, OUTSIDE, classify_lanes, copy_vectors, fill_ramp, fill_zeros
 from fastdil.kernels.gemm_samples import fetch_strips
 from fastdil.kernels.gemm_tasks import (
     COLUMN_TABLE,
@@ -113,32 +114,70 @@ def fill_place_tables(params, box, rows, columns, first, count):
 
 
 @helper
-def fill_window(params, box, scratch, source, channels):
-    """Fetch and split the samples of `channels` channels for all places of the window."""
+def used_strips(entries, first, strips):
+    """How many of the strips from number `first` on have a sample, before one that has none; negative: have none."""
+    count = 0
+    for strip in range(first, strips):
+        entry = entries + strip * WIDTH * ENTRY_FIELDS * 8
+        is_used = load_i64(entry, 1) != 0 or load_i64(entry, ENTRY_FIELDS + 1) != 0
+        if (is_used and count < 0) or (not is_used and count > 0):
+            return count
+        count += 1 if is_used else -1
+    return count
+
+
+@helper
+def split_strips(params, box, scratch, source, channels, entry, strip, strips, lane):
+    """Fetch and split the samples of some strips, the first of them number `strip` of the window.
+
+    `entry` is that of the first one, `lane` its place in the tables.
+    """
     rows, columns = scratch + load_i64(params, ROW_TABLE), scratch + load_i64(params, COLUMN_TABLE)
-    entries, panel = scratch + load_i64(params, ENTRIES), scratch + load_i64(params, PANEL)
+    panel, extent = scratch + load_i64(params, PANEL), scratch + load_i64(params, TILES) + EXTENT
     parts, part_bytes = load_i64(params, PARTS), load_i64(box, B_PART_BYTES)
-    extent = scratch + load_i64(params, TILES) + EXTENT
-    step, channel_bytes = lane_step(params, LANES), load_i64(params, XC) * 4
-    all_vectors = part_bytes // TILE_BYTES - 1
-    for first in range(0, all_vectors, CHUNK_VECTORS):
-        vectors = min(CHUNK_VECTORS, all_vectors - first)
-        fill_place_tables(params, box, rows, columns, first * LANES, vectors * LANES)
-        for vector in range(vectors):
+    channel_bytes = load_i64(params, XC) * 4
+    for channel in range(0, channels, STEP_TERMS):
+        count = min(STEP_TERMS, channels - channel)
+        fetch_strips(
+            "f32", LANES, WIDTH, 4, lane_step(params, LANES), panel, _LINE, _STRIP, source + channel * channel_bytes,
+            channel_bytes, count, strips * WIDTH, entry, rows + lane * 8, columns + lane * 8,
+        )  # fmt: skip
+        target = scratch + load_i64(params, WINDOW) + channel // STEP_TERMS * parts * part_bytes
+        for vector in range(strips * WIDTH):
+            lines = panel + vector // WIDTH * _STRIP + vector % WIDTH * ROW_BYTES
+            if count < STEP_TERMS:
+                copy_vectors("f32", LANES, lines + count * _LINE, _LINE, lines, 0, STEP_TERMS - count, 0)
+            split_samples(parts, lines, target + (strip * WIDTH + vector) * TILE_BYTES, part_bytes, extent)
+
+
+@helper
+def fill_window(params, box, scratch, source, channels, is_first):
+    """Fetch and split the samples of `channels` channels for all places of the window.
+
+    Strips of nothing but padding zeros are written for the task's first channels only: they stay.
+    """
+    rows, columns = scratch + load_i64(params, ROW_TABLE), scratch + load_i64(params, COLUMN_TABLE)
+    entries, part_bytes = scratch + load_i64(params, ENTRIES), load_i64(box, B_PART_BYTES)
+    all_parts = load_i64(params, WINDOW_STEPS) * load_i64(params, PARTS)
+    all_strips = (part_bytes - TILE_BYTES) // (WIDTH * TILE_BYTES)
+    for first in range(0, all_strips, CHUNK_STRIPS):
+        strips, strip = min(CHUNK_STRIPS, all_strips - first), 0
+        fill_place_tables(params, box, rows, columns, first * BLOCK, strips * BLOCK)
+        for vector in range(strips * WIDTH):
             shift = vector * LANES * 8
-            classify_lanes(LANES, rows + shift, columns + shift, step, entries + vector * ENTRY_FIELDS * 8)
-        for channel in range(0, channels, STEP_TERMS):
-            count = min(STEP_TERMS, channels - channel)
-            fetch_strips(
-                "f32", LANES, WIDTH, 4, step, panel, _LINE, _STRIP, source + channel * channel_bytes, channel_bytes,
-                count, vectors, entries, rows, columns,
+            classify_lanes(
+                LANES, rows + shift, columns + shift, lane_step(params, LANES), entries + vector * ENTRY_FIELDS * 8
             )  # fmt: skip
-            target = scratch + load_i64(params, WINDOW) + channel // STEP_TERMS * parts * part_bytes
-            for vector in range(vectors):
-                lines = panel + vector // WIDTH * _STRIP + vector % WIDTH * ROW_BYTES
-                if count < STEP_TERMS:
-                    copy_vectors("f32", LANES, lines + count * _LINE, _LINE, lines, 0, STEP_TERMS - count, 0)
-                split_samples(parts, lines, target + (first + vector) * TILE_BYTES, part_bytes, extent)
+        while strip < strips:
+            count = used_strips(entries, strip, strips)
+            if count > 0:
+                entry = entries + strip * WIDTH * ENTRY_FIELDS * 8
+                split_strips(params, box, scratch, source, channels, entry, first + strip, count, strip * BLOCK)
+            elif is_first:
+                at = scratch + load_i64(params, WINDOW) + (first + strip) * WIDTH * TILE_BYTES
+                for part in range(all_parts):
+                    fill_zeros("f32", LANES, at + part * part_bytes, -count * WIDTH * TILE_ROWS)
+            strip += abs(count)
 
 
 @helper

@@ -193,6 +193,27 @@ def close_tiles(typingctx, unit, memory):
 
 
 @intrinsic(prefer_literal=True)
+def repeat_products(typingctx, unit, memory, count):
+    """`count` times four products of tiles in registers, each into an accumulator of its own."""
+    (unit_name,) = literals(unit)
+
+    def codegen(context, builder, signature, args):
+        tiles = _UNITS[unit_name](builder, args[1])
+
+        def body(_, carried):
+            for tile in range(4):
+                tiles.multiply(tile, _SAMPLES + tile // 2, _WEIGHTS + tile % 2)
+            return []
+
+        for tile in range(8):
+            tiles.zero(tile)
+        counted_loop(builder, args[2], [], body)
+        return context.get_dummy_value()
+
+    return returns(types.void, (unit, memory, count)), codegen
+
+
+@intrinsic(prefer_literal=True)
 def multiply_tiles(
     typingctx, unit, parts, memory, samples, half, part_bytes, offsets, weights, tap_table, taps, steps, target, resume
 ):
