@@ -29,8 +29,9 @@ _LEFT_OUT = {1: 2.0**-7 + 2.0**-16, 2: 3 * 2.0**-16, 3: 2.0**-23}
 _CHAINED_ROUNDINGS, _ROUNDINGS = {1: 1, 2: 3, 3: 6}, {1: 1, 2: 3, 3: 1}
 #: Error in eps that the choice of a reduction leaves to what is not counted here.
 _SPARE_ERROR = 0.5
-#: Steps of a block: 32 pixels of one part take 18 KiB of L1, beside sums and the window. Twice as many were no faster.
-_BLOCK_STEPS = {1: 18, 2: 9, 3: 9}
+#: Parts -> steps of a block. More go less often through the sums in memory, fewer leave more of L1; with two parts, 18
+#: were 3 to 6 % slower than 9, with three 8 to 15 % faster, with one up to 10 %.
+_BLOCK_STEPS = {1: 18, 2: 9, 3: 18}
 #: Reductions of so few steps, for so few outputs, are a single block, whose sums never go to memory.
 _SMALL_STEPS, _FEW_OUTPUTS = 48, 128
 #: Blocks of outputs of one task at most: of one block of the reduction, the weights of so many take a seventh of L2.
@@ -55,7 +56,7 @@ class Reduction(NamedTuple):
     channel_steps: int  #: of these, steps of channels
     blocks: int
     is_chained: bool  #: blocks go on from the sums of the ones before
-    is_merged: bool  #: they are added with the rounding errors kept
+    merge_blocks: int  #: blocks that are added plainly before their sum is merged, rounding errors kept; 0: all are
     error_bound: float  #: in eps
 
 
@@ -79,9 +80,10 @@ def reduction_of(problem: Problem) -> Reduction:
     in_block, in_chain = block_steps * _ROUNDINGS[parts], steps * _CHAINED_ROUNDINGS[parts]
     for roundings, is_chained in ((in_chain, True), (in_block + blocks, False)):
         if bound(roundings) <= limit - _SPARE_ERROR:
-            return Reduction(parts, block_steps, channel_steps, blocks, is_chained, False, bound(roundings))
-    merged = bound(in_block + gemm_tasks.PLAIN_CHAINS, problem.terms)
-    return Reduction(parts, block_steps, channel_steps, blocks, False, True, merged)
+            return Reduction(parts, block_steps, channel_steps, blocks, is_chained, 0, bound(roundings))
+    merge_blocks = max(int(7.8 * (limit - bound(in_block, problem.terms))), 1)
+    merged = bound(in_block + merge_blocks, problem.terms)
+    return Reduction(parts, block_steps, channel_steps, blocks, False, merge_blocks, merged)
 
 
 class Box(NamedTuple):
@@ -119,7 +121,7 @@ class Layout:
         self.all_steps = -(-problem.group_in // tile_unit.STEP_TERMS)
         self.window_limit = machine().l2 * (_SINGLE_WINDOW_SHARE if self.reduction.blocks == 1 else _WINDOW_SHARE)
         #: Tiles that the sums of a block of outputs and pixels take.
-        self.totals = 3 if self.reduction.is_merged else 1
+        self.totals = 3 if self.reduction.merge_blocks else 1
         self.weights = costmodel.weights_of("amx")
         cuts = [self._cut(threads, is_direct) for is_direct in WAYS]
         _, self.is_direct, self.plan, self.chunk_blocks, self.boxes = min(cuts, key=lambda cut: cut[0])
@@ -254,6 +256,7 @@ class Layout:
             kept = min(max(int(_KEPT_SHARE * machine().l2) // (self.chunk_blocks * amx_tasks.SUM_BYTES), 1), strips)
         self.params[amx_tasks.KEPT_STRIPS] = kept
         self.params[amx_tasks.IS_DIRECT] = self.is_direct
+        self.params[amx_tasks.MERGE_EVERY] = self.reduction.merge_blocks
         self.params[amx_tasks.TOTALS] = self.totals
         return amx_tasks.scratch_layout(self.params, strips, places)
 

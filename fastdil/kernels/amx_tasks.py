@@ -23,7 +23,6 @@ from fastdil.kernels.gemm_tasks import (
     MERGE_BLOCKS,
     PANEL,
     PIXELS,
-    PLAIN_CHAINS,
     R_D,
     R_D_HI,
     R_D_LO,
@@ -71,7 +70,8 @@ CHUNK_STRIPS = 8
     BLOCK_STEPS,  # most steps of one block of the reduction
     IS_DIRECT,  # whether tiles are loaded from the window
     IS_CHAINED,  # whether blocks of the reduction go on from the sums of the ones before
-    TOTALS,  # tiles that a sum takes: more than one where blocks are merged with their rounding errors kept
+    MERGE_EVERY,  # so many blocks are added plainly before they are merged, rounding errors kept; 0: all are
+    TOTALS,  # tiles that a sum takes
     WINDOW_STEPS,  # steps of the channels that the window holds
     KEPT_STRIPS,  # strips whose sums are kept and then stored together: all of a box, or some of a single block
     BOX,  # the record of `open_box`
@@ -81,8 +81,8 @@ CHUNK_STRIPS = 8
     PLACES,  # bytes from the begin of the window to each pixel of the box, or to its tiles
     OFFSETS,  # from there to the samples of each tap
     PANEL_OFFSETS,  # the same within `SPLIT`
-) = range(GEOMETRY + gemm_tasks.FIELDS, GEOMETRY + gemm_tasks.FIELDS + 14)
-FIELDS = gemm_tasks.FIELDS + 14
+) = range(GEOMETRY + gemm_tasks.FIELDS, GEOMETRY + gemm_tasks.FIELDS + 15)
+FIELDS = gemm_tasks.FIELDS + 15
 
 #: A region as in `gemm_tasks`, and the outputs per axis of its boxes.
 R_BOX_D, R_BOX_H, R_BOX_W = range(gemm_tasks.REGION_FIELDS, gemm_tasks.REGION_FIELDS + 3)
@@ -192,7 +192,7 @@ def cut_terms(params, box, state):
     store_i64(state, CHANNELS_AT_ONCE, steps * STEP_TERMS)
     store_i64(state, TAPS_AT_ONCE, taps_at_once)
     store_i64(state, LINES_AT_ONCE, min(most_taps // taps_at_once, load_i64(state, LINES)))
-    store_i64(state, MERGE_BLOCKS, PLAIN_CHAINS if load_i64(params, TOTALS) > 1 else 0)
+    store_i64(state, MERGE_BLOCKS, load_i64(params, MERGE_EVERY))
 
 
 def scratch_layout(params: np.ndarray, strips: int, places: int) -> int:
