@@ -20,6 +20,7 @@ from fastdil import hardware, jit
 from fastdil.addresses import address_of
 from fastdil.algorithms import amx_layout
 from fastdil.kernels import peak, split, tile_unit
+from fastdil.problem import Problem
 
 UNIT = os.environ.get("AMX_UNIT", "")
 if UNIT == "emulated":  # beside the vectors that every CPU with tiles has
@@ -229,6 +230,43 @@ def test_threads_batches_and_layouts_do_not_change_a_bit(precision):
     plan = fastdil.plan(w, **args)
     for _ in range(2):
         np.testing.assert_array_equal(plan(x), whole)
+
+
+@every_precision
+@pytest.mark.parametrize("shape", [(36, 33, 5, 5), (33, 70, 1, 30)], ids=str)
+def test_no_bit_of_a_long_reduction_depends_on_threads_batches_or_strips(shape, precision, monkeypatch):
+    """More taps than a block of the reduction, some of which a region leaves out."""
+    rng = np.random.default_rng(9)
+    x, w = rng.standard_normal((3, shape[1], 9, 37)).astype("f4"), rng.standard_normal(shape).astype("f4")
+    padding = tuple(2 * (taps - 1) for taps in shape[2:])
+    args = {"method": "amx", "precision": precision, "dilation": 4, "padding": padding}
+    results = []
+    for way, threads, batches in (((True,), 1, [3]), ((False,), 3, [3]), ((True, False), 2, [1, 2])):
+        monkeypatch.setattr(amx_layout, "WAYS", way)
+        amx_layout.layout_of.cache_clear()
+        parts = np.split(x, np.cumsum(batches)[:-1])
+        results.append(np.concatenate([fastdil.plan(w, threads=threads, **args)(part) for part in parts]))
+    amx_layout.layout_of.cache_clear()
+    for result in results[1:]:
+        np.testing.assert_array_equal(result, results[0])
+    assert_within(
+        results[0], naive.conv(x, w, dilation=4, padding=padding), limit(precision, x, w, dilation=4, padding=padding)
+    )
+
+
+@every_precision
+@pytest.mark.parametrize("size", [20, 33, 65, 128])
+def test_regions_do_not_depend_on_threads_and_batch(size, precision):
+    """Which taps share a block of the reduction depends on them."""
+    plans = [
+        amx_layout.layout_of(
+            Problem.create((batch, 256, size, size), (256, 256, 5, 5), padding=8, dilation=4, precision=precision),
+            threads,
+        ).plan
+        for batch in (1, 3, 16)
+        for threads in (1, 2, 5)
+    ]
+    assert all(plan == plans[0] for plan in plans)
 
 
 # ---------------------------------------------------------------------------------------------------------

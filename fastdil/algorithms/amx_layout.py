@@ -123,8 +123,9 @@ class Layout:
         #: Tiles that the sums of a block of outputs and pixels take.
         self.totals = 3 if self.reduction.merge_blocks else 1
         self.weights = costmodel.weights_of("amx")
+        self.plan = min((self._regions(is_direct) for is_direct in (True, False)), key=lambda cut: cut[0])[1]
         cuts = [self._cut(threads, is_direct) for is_direct in WAYS]
-        _, self.is_direct, self.plan, self.chunk_blocks, self.boxes = min(cuts, key=lambda cut: cut[0])
+        _, self.is_direct, self.chunk_blocks, self.boxes = min(cuts, key=lambda cut: cut[0])
         self.params = fill(problem, amx_tasks.FIELDS + len(self.plan) * amx_tasks.REGION_FIELDS)
         self.tasks = self._write_regions()
         self.scratch_bytes = self._lay_out_scratch()
@@ -174,12 +175,11 @@ class Layout:
 
     def _work(self, region: regions.Region, box: Box, chunk_blocks: int) -> Work:
         strips, taps = self._strips(region, box), region.taps
-        vectors = -(-math.prod(self._places(region, box)) // tile_unit.BLOCK) * 2
-        # Lines of padding zeros are not fetched.
-        sizes = [window.size for window in self.problem.windows]
-        used = vectors * math.prod(
-            min(1.0, n / p) for n, p in zip(sizes[:2], self._places(region, box)[:2], strict=True)
-        )
+        places = self._places(region, box)
+        vectors = -(-math.prod(places) // tile_unit.BLOCK) * 2
+        used = float(vectors)
+        for window, count in zip(self.problem.windows[:2], places[:2], strict=True):
+            used *= min(1.0, window.size / count)  # lines of padding zeros are not fetched
         steps, products = self.all_steps * taps, sum(map(len, tile_unit.PHASES[self.parts]))
         sums = self.reduction.blocks * (1 if self.reduction.blocks == 1 or self.reduction.is_chained else 2)
         return Work(
@@ -196,12 +196,22 @@ class Layout:
     def _seconds(self, work: Work) -> float:
         return sum(self.weights[name] * amount for name, amount in work._asdict().items()) + self.weights["task"]
 
-    def _cut(self, threads: int, is_direct: bool) -> tuple[float, bool, list[regions.Region], int, list[Box]]:
-        """Regions, blocks of outputs of a task, and the box of each region that are predicted to take least time."""
+    def _regions(self, is_direct: bool) -> tuple[float, list[regions.Region]]:
+        """The cheapest regions, and what they cost.
+
+        Which taps share a block of the reduction depends on them, so they must not depend on threads and batch.
+        """
+        self.is_direct = is_direct
+
+        def cost(region: regions.Region) -> float:
+            return self._seconds(self._work(region, self._whole(region), self.blocks))
+
+        plan = cut_outputs(self.problem, True, cost)
+        return sum(map(cost, plan)), plan
+
+    def _cut(self, threads: int, is_direct: bool) -> tuple[float, bool, int, list[Box]]:
+        """Blocks of outputs of a task, and the box of each region, that are predicted to take least time."""
         self.is_direct, choices = is_direct, []
-        self.plan = cut_outputs(
-            self.problem, True, lambda region: self._seconds(self._work(region, self._whole(region), self.blocks))
-        )
         chunk = min(self.blocks, _MOST_BLOCKS)
         while True:
             boxes = [self._best_box(region, chunk, threads) for region in self.plan]
@@ -213,7 +223,7 @@ class Layout:
                 break
             chunk = -(-chunk // 2)
         seconds, chunk, boxes = min(choices, key=lambda choice: choice[0])
-        return seconds, is_direct, self.plan, chunk, boxes
+        return seconds, is_direct, chunk, boxes
 
     def _best_box(self, region: regions.Region, chunk: int, threads: int) -> Box:
         others = -(-self.blocks // chunk) * self.problem.batch * self.problem.groups

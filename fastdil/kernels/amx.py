@@ -151,11 +151,8 @@ def multiply_window(unit, params, state, box, scratch, weights, bias, out, step,
     """
     blocks, strips = load_i64(state, LAST_BLOCK) - load_i64(state, FIRST_BLOCK), load_i64(state, STRIPS)
     _, _, tile_step, result = plan_sums(state, SUM_BYTES, done, is_last)
-    parts, window_bytes, places = (
-        load_i64(params, PARTS),
-        load_i64(box, B_PART_BYTES),
-        scratch + load_i64(params, PLACES),
-    )
+    parts, window_bytes = load_i64(params, PARTS), load_i64(box, B_PART_BYTES)
+    places = scratch + load_i64(params, PLACES)
     window, panel = scratch + load_i64(params, WINDOW) + step * parts * window_bytes, scratch + load_i64(params, SPLIT)
     direct, kept = load_i64(params, IS_DIRECT), load_i64(params, KEPT_STRIPS)
     for first in range(0, strips, kept):
