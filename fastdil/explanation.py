@@ -16,7 +16,6 @@ class Estimate(NamedTuple):
     workspace_bytes: int  #: scratch memory of all threads together
     error_bound: float  #: in units of eps times the largest conv(|x|, |w|)
     preparation_seconds: float = 0.0  #: what preparing the weights takes, once per plan but in each functional call
-    note: str = ""  #: what the reason says besides
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,6 @@ def explain_choice(
             rows.append(Candidate(name, verdict, reason, estimate.seconds, 0, 0.0, None))
             continue
         reason = _reason(name, chosen, is_forced, estimates) + (caveats.get(name, "") if name == chosen else "")
-        reason += f"; {estimate.note}" if estimate.note else ""
         gflops, peak = problem.flops / estimate.seconds / 1e9, peaks.get(name)
         share = gflops * problem.useful_macs / problem.macs / peak if peak else None
         rows.append(Candidate(name, verdict, reason, estimate.seconds, estimate.workspace_bytes, gflops, share))

@@ -135,10 +135,9 @@ def multiply_strip(
             add_vectors("f32", LANES, sums, tiles + SPARE, _VECTORS)
         if merges:
             merge_sums("f32", LANES, state, sums, SUM_BYTES, _VECTORS, done, is_last)
-        if is_last and is_spare and resume == 0:
-            turn_block(tiles + SPARE, sums)
-        elif is_last:
-            copy_run("f32", LANES, tiles + SPARE, sums + result, SUM_BYTES // 4)
+        if is_last:
+            if resume != 0 or not is_spare:
+                copy_run("f32", LANES, tiles + SPARE, sums + result, SUM_BYTES // 4)
             turn_block(tiles + SPARE, sums + result)
         sums += tile_step
 

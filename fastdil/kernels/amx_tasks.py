@@ -16,7 +16,6 @@ from fastdil.kernels.gemm_tasks import (
     CHUNK_BLOCKS,
     COLUMN_TABLE,
     ENTRIES,
-    FIRST_PIXEL,
     KERNEL_TAPS,
     LINES,
     LINES_AT_ONCE,
@@ -161,7 +160,6 @@ def open_box(params, state, scratch, task):
     if load_i64(params, IS_DIRECT) != 0:
         tiles, _ = tiles_of(depth, height, width, load_i64(box, B_PLACES_H), load_i64(box, B_PLACES_W))
         strips = (tiles + 1) // 2
-    store_i64(state, FIRST_PIXEL, 0)
     store_i64(state, PIXELS, pixels)
     store_i64(state, STRIPS, strips)
     store_i64(state, VECTORS, strips * WIDTH)
