@@ -12,11 +12,11 @@ import numpy as np
 
 from fastdil import costmodel
 from fastdil.algorithms import regions
-from fastdil.algorithms.compiled import activation_address, block_tail, real_strides
+from fastdil.algorithms.compiled import block_tail, bound_parameters
 from fastdil.algorithms.im2col import cut_outputs
 from fastdil.hardware import machine
 from fastdil.kernels import amx_tasks, gemm_tasks, tile_unit
-from fastdil.kernels.geometry import ACTIVATE, GEOMETRY, STRIDES, fill
+from fastdil.kernels.geometry import GEOMETRY, fill
 from fastdil.problem import Problem
 
 #: Precision -> parts that every number is split into.
@@ -132,10 +132,7 @@ class Layout:
 
     def bound(self, x_strides: tuple[int, ...]) -> np.ndarray:
         """The parameters for an input with these strides."""
-        params = self.params.copy()
-        params[STRIDES] = real_strides(self.problem, x_strides)
-        params[ACTIVATE] = activation_address(self.problem)
-        return params
+        return bound_parameters(self.problem, self.params, x_strides)
 
     def features(self, threads: int) -> dict[str, float]:
         """Amounts of work per thread."""

@@ -13,7 +13,7 @@ from fastdil.algorithms.base import Call, Weights
 from fastdil.hardware import machine
 from fastdil.kernels.driver import default_threads, launcher
 from fastdil.kernels.finite import nonfinite_test
-from fastdil.kernels.geometry import ELEMENT_KIND
+from fastdil.kernels.geometry import ACTIVATE, ELEMENT_KIND, STRIDES
 from fastdil.problem import Problem
 
 #: Element kind of the real numbers in floating-point weights, by NumPy's type character.
@@ -43,6 +43,14 @@ def activation_address(problem: Problem) -> int:
     from fastdil.kernels.activation import activation_callback
 
     return activation_callback(problem.activation, element_kind(problem)).address
+
+
+def bound_parameters(problem: Problem, params: np.ndarray, x_strides: tuple[int, ...]) -> np.ndarray:
+    """A kernel's parameters for an input with these byte strides: a copy."""
+    params = params.copy()
+    params[STRIDES] = real_strides(problem, x_strides)
+    params[ACTIVATE] = activation_address(problem)
+    return params
 
 
 def activate(problem: Problem, out: np.ndarray) -> None:

@@ -16,19 +16,18 @@ from fastdil import costmodel
 from fastdil.algorithms import regions
 from fastdil.algorithms.base import Call, Estimate, Weights
 from fastdil.algorithms.compiled import (
-    activation_address,
     block_tail,
+    bound_parameters,
     crop_bytes,
     element_kind,
     kernel_call,
     pack_weights,
-    real_strides,
 )
 from fastdil.hardware import Machine, machine
 from fastdil.kernels import gemm_tasks as tasks
 from fastdil.kernels.copies import MOST_RUNS
 from fastdil.kernels.gemm import gemm_kernel
-from fastdil.kernels.geometry import ACTIVATE, GEOMETRY, STRIDES, fill, lanes_of
+from fastdil.kernels.geometry import GEOMETRY, fill, lanes_of
 from fastdil.kernels.tiles import tile_shape
 from fastdil.problem import Problem
 
@@ -169,10 +168,7 @@ class Layout:
 
     def bound(self, x_strides: tuple[int, ...]) -> np.ndarray:
         """The parameters for an input with these strides."""
-        params = self.params.copy()
-        params[STRIDES] = real_strides(self.problem, x_strides)
-        params[ACTIVATE] = activation_address(self.problem)
-        return params
+        return bound_parameters(self.problem, self.params, x_strides)
 
     def features(self, threads: int) -> dict[str, float]:
         """Amounts of work per thread."""

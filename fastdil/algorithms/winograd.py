@@ -9,14 +9,13 @@ import numpy as np
 from fastdil import costmodel
 from fastdil.addresses import address_of
 from fastdil.algorithms.base import Call, Estimate, Weights
-from fastdil.algorithms.compiled import activation_address, crop_bytes, real_strides
+from fastdil.algorithms.compiled import bound_parameters, crop_bytes
 from fastdil.algorithms.winograd_layout import LEAST_TERMS, MOST_TERMS, Layout, arranged, has_partners
 from fastdil.cache import BoundedCache
 from fastdil.errors import UntameInputError
 from fastdil.hardware import Machine, machine
 from fastdil.kernels import winograd_tasks as tasks
 from fastdil.kernels.driver import default_threads, execute, launcher
-from fastdil.kernels.geometry import ACTIVATE, STRIDES
 from fastdil.kernels.winograd import winograd_kernel
 from fastdil.kernels.winograd_guard import MOST_COHERENCE, MOST_ERROR, MOST_LOAD, SURE_LOAD
 from fastdil.kernels.winograd_tiles import TAPS
@@ -113,9 +112,7 @@ class Winograd:
         if arranged(problem) is not problem:
             problem, x_strides = arranged(problem), (*x_strides[:2], x_strides[3], x_strides[2], x_strides[4])
         layout = Layout(problem, threads)
-        params = layout.params.copy()
-        params[STRIDES] = real_strides(problem, x_strides)
-        params[ACTIVATE] = activation_address(problem)
+        params = bound_parameters(problem, layout.params, x_strides)
         kernel = winograd_kernel(layout.kind, layout.vector_bytes, *layout.forms)
         transform = weight_kernel(layout.kind, layout.vector_bytes, *layout.forms)
         launch = launcher(kernel.address, params, layout.tasks, layout.scratch_bytes, threads)
