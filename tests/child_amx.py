@@ -31,6 +31,9 @@ elif UNIT == "native":
 PRECISIONS = ("medium", "high", "highest")
 every_precision = pytest.mark.parametrize("precision", PRECISIONS)
 
+#: Where tiles of samples are loaded from (`amx_layout.WAYS`).
+DIRECT, COPIED = (tuple(way for way in amx_layout.WAYS if way[0] == is_direct) for is_direct in (True, False))
+
 #: A layer that is worth the tiles, small enough for the emulation.
 X_SHAPE, W_SHAPE, ARGS = (2, 33, 12, 37), (36, 33, 3, 3), {"dilation": 4, "padding": 4}
 
@@ -163,7 +166,7 @@ def test_blocks(case):
 @pytest.mark.parametrize("case", grid.BLOCKS, ids=str)
 def test_small_windows(case, is_direct, monkeypatch):
     """Many boxes and several windows for each, of tiles in the window or copied: exact on small integers."""
-    monkeypatch.setattr(amx_layout, "WAYS", (is_direct,))
+    monkeypatch.setattr(amx_layout, "WAYS", DIRECT if is_direct else COPIED)
     for share in ("_WINDOW_SHARE", "_SINGLE_WINDOW_SHARE", "_SUMS_SHARE", "_KEPT_SHARE"):
         monkeypatch.setattr(amx_layout, share, 0.005)
     amx_layout.layout_of.cache_clear()
@@ -172,6 +175,42 @@ def test_small_windows(case, is_direct, monkeypatch):
     for precision in PRECISIONS:
         plan = fastdil.plan(w, bias, method="amx", precision=precision, **case.args)
         np.testing.assert_array_equal(plan(x), truth)
+    amx_layout.layout_of.cache_clear()
+
+
+@pytest.mark.parametrize("tasks", [1, 2])
+@pytest.mark.parametrize("is_direct", [False, True])
+@pytest.mark.parametrize(
+    ("x_shape", "w_shape", "args"),
+    [
+        ((2, 33, 150), (20, 33, 3), {"dilation": 7, "padding": 7}),
+        ((1, 64, 301), (70, 64, 2), {"dilation": 16, "padding": ((-3, 40),), "padding_mode": "reflect"}),
+        ((1, 40, 41, 35), (33, 40, 3, 3), {"dilation": 5, "padding": 5}),
+        ((1, 64, 23, 40), (48, 32, 4, 3), {"dilation": (2, 9), "padding": 12, "groups": 2, "stride": (1, 2)}),
+        ((1, 36, 50, 17), (16, 36, 5, 1), {"dilation": 3, "padding": (0, 8), "padding_mode": "circular"}),
+        ((2, 17, 13, 9, 20), (16, 17, 3, 2, 3), {"dilation": 2, "padding": (2, 0, 1)}),
+    ],
+    ids=str,
+)
+def test_boxes_in_a_row(x_shape, w_shape, args, is_direct, tasks, monkeypatch):
+    """Windows that take over what the one before holds: exact on small integers."""
+
+    def boxes(self, region, chunk, least):
+        sizes = list(self._whole(region).sizes)
+        whole, size = sizes[self.axis], self.problem.dilation[self.axis] + 1
+        sizes[self.axis] = min(size, whole)
+        yield amx_layout.Box(*sizes, -(-whole // size // tasks))
+
+    monkeypatch.setattr(amx_layout, "WAYS", ((is_direct, True),))
+    monkeypatch.setattr(amx_layout.Layout, "_boxes", boxes)
+    rng = np.random.default_rng(3)
+    x, w = rng.integers(-3, 4, x_shape).astype("f4"), rng.integers(-3, 4, w_shape).astype("f4")
+    truth = naive.conv(x, w, **args)
+    for precision in PRECISIONS:
+        amx_layout.layout_of.cache_clear()
+        layout = amx_layout.layout_of(Problem.create(x_shape, w_shape, precision=precision, **args), 2)
+        assert max(box.count for box in layout.boxes) > 3 - tasks
+        np.testing.assert_array_equal(fastdil.conv(x, w, method="amx", precision=precision, threads=2, **args), truth)
     amx_layout.layout_of.cache_clear()
 
 
@@ -241,7 +280,7 @@ def test_no_bit_of_a_long_reduction_depends_on_threads_batches_or_strips(shape, 
     padding = tuple(2 * (taps - 1) for taps in shape[2:])
     args = {"method": "amx", "precision": precision, "dilation": 4, "padding": padding}
     results = []
-    for way, threads, batches in (((True,), 1, [3]), ((False,), 3, [3]), ((True, False), 2, [1, 2])):
+    for way, threads, batches in (DIRECT, 1, [3]), (COPIED, 3, [3]), (DIRECT + COPIED, 2, [1, 2]):
         monkeypatch.setattr(amx_layout, "WAYS", way)
         amx_layout.layout_of.cache_clear()
         parts = np.split(x, np.cumsum(batches)[:-1])

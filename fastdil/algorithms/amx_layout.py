@@ -42,8 +42,15 @@ _WINDOW_SHARE, _SUMS_SHARE = 0.3, 0.4
 _SINGLE_WINDOW_SHARE, _KEPT_SHARE = 0.5, 0.05
 #: Outputs of a line from which it does not matter that boxes do not take whole lines, whose results are neighbours.
 _WIDE = 256
-#: Whether tiles of samples are loaded from the window, or from copies: the ways to choose from.
-WAYS = (True, False)
+#: The ways to choose from: whether tiles of samples are loaded from the window, or from copies, and whether a window
+#: holds all channels.
+WAYS = ((True, True), (True, False), (False, True), (False, False))
+#: Tasks per thread that boxes which follow each other are joined to, at most.
+_SLABS = (1, 4)
+#: Share of the largest window that smaller ones than a region's are not tried below: they only take time to look at.
+_LEAST_WINDOW = 0.1
+#: Threads that wait for each other for less than this do not ask for smaller tasks.
+_EVEN_ENOUGH = 1.04
 #: Tasks per thread from which it does not matter that they end unevenly.
 _EVEN = 8
 
@@ -87,11 +94,16 @@ def reduction_of(problem: Problem) -> Reduction:
 
 
 class Box(NamedTuple):
-    """Outputs per axis of one task."""
+    """Outputs per axis whose samples are split together, and how many such boxes in a row are one task."""
 
     depth: int
     height: int
     width: int
+    count: int = 1
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        return self.depth, self.height, self.width
 
 
 class Work(NamedTuple):
@@ -120,12 +132,14 @@ class Layout:
         self.blocks = block_tail(problem, tile_unit.BLOCK)
         self.all_steps = -(-problem.group_in // tile_unit.STEP_TERMS)
         self.window_limit = machine().l2 * (_SINGLE_WINDOW_SHARE if self.reduction.blocks == 1 else _WINDOW_SHARE)
+        #: The axis along which boxes follow each other: the first one that the samples have more than one of.
+        self.axis = next((i for i in range(2) if problem.out_size[i] > 1 or problem.kernel[i] > 1), 2)
         #: Tiles that the sums of a block of outputs and pixels take.
         self.totals = 3 if self.reduction.merge_blocks else 1
         self.weights = costmodel.weights_of("amx")
         self.plan = min((self._regions(is_direct) for is_direct in (True, False)), key=lambda cut: cut[0])[1]
-        cuts = [self._cut(threads, is_direct) for is_direct in WAYS]
-        _, self.is_direct, self.chunk_blocks, self.boxes = min(cuts, key=lambda cut: cut[0])
+        cuts = [self._cut(threads, *way) for way in WAYS]
+        _, self.is_direct, self.is_whole, self.chunk_blocks, self.boxes = min(cuts, key=lambda cut: cut[0])
         self.params = fill(problem, amx_tasks.FIELDS + len(self.plan) * amx_tasks.REGION_FIELDS)
         self.tasks = self._write_regions()
         self.scratch_bytes = self._lay_out_scratch()
@@ -139,7 +153,7 @@ class Layout:
         share = self.problem.batch * self.problem.groups * self._chunks / threads
         total = Work(*(0.0,) * len(Work._fields))
         for region, box in zip(self.plan, self.boxes, strict=True):
-            total = total.plus(self._work(region, box, self.chunk_blocks), share * _count(region, box))
+            total = total.plus(self._work(region, box, self.chunk_blocks), share * self._count(region, box))
         is_gathered = self.problem.stride[2] > 2
         amounts = {**total._asdict(), "call": 1, "task": self.tasks / threads}
         amounts["gather"] = amounts["split"] / (1 + self.parts) if is_gathered else 0.0
@@ -153,41 +167,60 @@ class Layout:
     def _whole(region: regions.Region) -> Box:
         return Box(*(hi - lo for (lo, hi), _ in region.bands))
 
-    def _places(self, region: regions.Region, box: Box) -> tuple[int, ...]:
-        """Places of the window of a box, per axis."""
-        return tuple(
-            (hi - lo - 1) * amx_tasks.window_step(outputs, stride, dilation) + outputs
-            for (_, (lo, hi)), outputs, stride, dilation in zip(
-                region.bands, box, self.problem.stride, self.problem.dilation, strict=True
-            )
+    def _slab(self, region: regions.Region, box: Box) -> list[int]:
+        """Outputs per axis of the boxes of one task."""
+        sizes = list(box.sizes)
+        sizes[self.axis] = min(sizes[self.axis] * box.count, self._whole(region)[self.axis])
+        return sizes
+
+    def _count(self, region: regions.Region, box: Box) -> int:
+        """Tasks of a region, for one chunk of the outputs, sample and group."""
+        return math.prod(
+            -(-whole // size) for whole, size in zip(self._whole(region).sizes, self._slab(region, box), strict=True)
         )
 
-    def _window_bytes(self, places: int, steps: int) -> int:
-        return steps * self.parts * amx_tasks.window_bytes(places)
+    def _places(self, region: regions.Region, box: Box) -> list[int]:
+        """Places of the window of a box, per axis."""
+        return [
+            (hi - lo - 1) * amx_tasks.window_step(outputs, stride, dilation) + outputs
+            for (_, (lo, hi)), outputs, stride, dilation in zip(
+                region.bands, box.sizes, self.problem.stride, self.problem.dilation, strict=True
+            )
+        ]
+
+    def _window_bytes(self, region: regions.Region, box: Box, steps: int) -> int:
+        return steps * self.parts * amx_tasks.window_bytes(math.prod(self._places(region, box)))
 
     def _strips(self, region: regions.Region, box: Box) -> int:
         if not self.is_direct:
-            return -(-math.prod(box) // tile_unit.BLOCK)
-        return -(-amx_tasks.tiles_of(*box, *self._places(region, box)[1:])[0] // 2)
+            return -(-math.prod(box.sizes) // tile_unit.BLOCK)
+        return -(-amx_tasks.tiles_of(*box.sizes, *self._places(region, box)[1:])[0] // 2)
 
     def _work(self, region: regions.Region, box: Box, chunk_blocks: int) -> Work:
-        strips, taps = self._strips(region, box), region.taps
-        places = self._places(region, box)
+        """Work of one task."""
+        places, axis = self._places(region, box), self.axis
+        boxes = self._slab(region, box)[axis] / box[axis]
+        moved = (boxes - 1) * (places[axis] - box[axis]) * math.prod(places[axis + 1 :])
+        places[axis] += round((boxes - 1) * box[axis])
         vectors = -(-math.prod(places) // tile_unit.BLOCK) * 2
         used = float(vectors)
         for window, count in zip(self.problem.windows[:2], places[:2], strict=True):
             used *= min(1.0, window.size / count)  # lines of padding zeros are not fetched
-        steps, products = self.all_steps * taps, sum(map(len, tile_unit.PHASES[self.parts]))
+        strips = self._strips(region, box) * boxes
+        steps, products = self.all_steps * region.taps, sum(map(len, tile_unit.PHASES[self.parts]))
+        tiles = strips * steps * chunk_blocks * 4 * products
+        copied = 0 if self.is_direct else strips * steps * self.parts * tile_unit.BLOCK
         sums = self.reduction.blocks * (1 if self.reduction.blocks == 1 or self.reduction.is_chained else 2)
+        windows = 1 if self.is_whole else -(-self.all_steps // self.reduction.channel_steps)
         return Work(
             used * self.problem.group_in * (1 + self.parts),
-            0 if self.is_direct else strips * steps * self.parts * tile_unit.BLOCK,
-            0 if self.is_direct else strips * steps * chunk_blocks * 4 * products,
-            strips * steps * chunk_blocks * 4 * products if self.is_direct else 0,
+            copied + moved * self.all_steps * self.parts,
+            0 if self.is_direct else tiles,
+            tiles if self.is_direct else 0,
             strips * chunk_blocks * 4 * sums,
             strips * 2 * min(chunk_blocks * tile_unit.BLOCK, self.problem.group_out),
-            vectors * -(-self.all_steps // self.reduction.channel_steps) + strips * 2,
-            steps * chunk_blocks * self.parts * amx_tasks.STEP_BYTES,
+            vectors * windows + strips * 2,
+            boxes * steps * chunk_blocks * self.parts * amx_tasks.STEP_BYTES,
         )
 
     def _seconds(self, work: Work) -> float:
@@ -198,7 +231,7 @@ class Layout:
 
         Which taps share a block of the reduction depends on them, so they must not depend on threads and batch.
         """
-        self.is_direct = is_direct
+        self.is_direct, self.is_whole = is_direct, False
 
         def cost(region: regions.Region) -> float:
             return self._seconds(self._work(region, self._whole(region), self.blocks))
@@ -206,63 +239,81 @@ class Layout:
         plan = cut_outputs(self.problem, True, cost)
         return sum(map(cost, plan)), plan
 
-    def _cut(self, threads: int, is_direct: bool) -> tuple[float, bool, int, list[Box]]:
-        """Blocks of outputs of a task, and the box of each region, that are predicted to take least time."""
-        self.is_direct, choices = is_direct, []
+    def _cut(self, threads: int, is_direct: bool, is_whole: bool) -> tuple[float, bool, bool, int, list[Box]]:
+        """Blocks of outputs of a task, and the boxes of each region, that are predicted to take least time.
+
+        `is_whole`: windows hold all channels. Then they can be moved from box to box.
+        """
+        self.is_direct, self.is_whole, choices = is_direct, is_whole, []
         chunk = min(self.blocks, _MOST_BLOCKS)
         while True:
-            boxes = [self._best_box(region, chunk, threads) for region in self.plan]
             chunks = -(-self.blocks // chunk) * self.problem.batch * self.problem.groups
+            boxes = [box for region in self.plan if (box := self._best_box(region, chunk, chunks, threads))]
+            if len(boxes) < len(self.plan):  # no window can hold all channels
+                return math.inf, is_direct, is_whole, chunk, boxes
             times = [self._seconds(self._work(r, b, chunk)) for r, b in zip(self.plan, boxes, strict=True)]
-            counts = [chunks * _count(r, b) for r, b in zip(self.plan, boxes, strict=True)]
-            choices.append((_makespan(times, counts, threads), chunk, boxes))
-            if chunk <= 2 or threads == 1 or sum(counts) >= _EVEN * threads:
+            counts = [chunks * self._count(r, b) for r, b in zip(self.plan, boxes, strict=True)]
+            seconds, even = _makespan(times, counts, threads), _makespan(times, counts, 1) / threads
+            choices.append((seconds, chunk, boxes))
+            if chunk <= 2 or seconds <= _EVEN_ENOUGH * even:
                 break
             chunk = -(-chunk // 2)
         seconds, chunk, boxes = min(choices, key=lambda choice: choice[0])
-        return seconds, is_direct, chunk, boxes
+        return seconds, is_direct, is_whole, chunk, boxes
 
-    def _best_box(self, region: regions.Region, chunk: int, threads: int) -> Box:
-        others = -(-self.blocks // chunk) * self.problem.batch * self.problem.groups
-        return min(
-            self._boxes(region, chunk),
-            key=lambda box: _makespan(
-                [self._seconds(self._work(region, box, chunk))],
-                [others * _count(region, box)],
-                threads if len(self.plan) == 1 else 1,
-            ),
-        )
+    def _best_box(self, region: regions.Region, chunk: int, chunks: int, threads: int) -> Box | None:
+        """The box that is predicted to take least time; there are `chunks` tasks for each."""
+        threads = threads if len(self.plan) == 1 else 1
 
-    def _boxes(self, region: regions.Region, chunk: int) -> Iterator[Box]:
-        """Boxes whose window and sums fit the cache; the smallest one, at least."""
-        l2, whole = machine().l2, self._whole(region)
+        def seconds(box: Box) -> float:
+            return _makespan(
+                [self._seconds(self._work(region, box, chunk))], [chunks * self._count(region, box)], threads
+            )
+
+        return min(self._boxes(region, chunk, threads / chunks), key=seconds, default=None)
+
+    def _boxes(self, region: regions.Region, chunk: int, least: float) -> Iterator[Box]:
+        """Boxes whose window and sums fit the cache, and rows of them, of which there should be at least so many."""
+        whole, axis, limit = self._whole(region), self.axis, self.window_limit
+        steps = self.all_steps if self.is_whole else self.reduction.channel_steps
         sum_bytes = 0 if self.reduction.blocks == 1 else self.totals * chunk * amx_tasks.SUM_BYTES
+        fewest = limit * _LEAST_WINDOW if self._window_bytes(region, whole, steps) > limit else 0
         smallest = Box(1, 1, min(whole.width, tile_unit.BLOCK))
-        yield smallest
-        for box in map(Box._make, itertools.product(*map(_sizes, whole, (1, 1, tile_unit.BLOCK)))):
+        if not self.is_whole or self._window_bytes(region, smallest, steps) <= limit:
+            yield smallest
+        for box in itertools.starmap(Box, itertools.product(*map(_sizes, whole.sizes, (1, 1, tile_unit.BLOCK)))):
             is_wide = box.width >= min(whole.width, _WIDE) or box.depth * box.height == 1
             if (
-                is_wide
-                and self._strips(region, box) * sum_bytes <= _SUMS_SHARE * l2
-                and self._window_bytes(math.prod(self._places(region, box)), self.reduction.channel_steps)
-                <= self.window_limit
+                not is_wide
+                or not fewest <= self._window_bytes(region, box, steps) <= limit
+                or self._strips(region, box) * sum_bytes > _SUMS_SHARE * machine().l2
             ):
-                yield box
+                continue
+            yield box
+            if self.is_whole and self.problem.stride[axis] == 1 and box[axis] >= self.problem.dilation[axis]:
+                most = -(-whole[axis] // box[axis])
+                others = self._count(region, box) // most
+                for tasks in {max(-(-share * least // others), 1) for share in _SLABS}:
+                    if tasks < most:
+                        yield box._replace(count=int(-(-most // tasks)))
 
     def _lay_out_scratch(self) -> int:
         places = max(math.prod(self._places(region, box)) for region, box in zip(self.plan, self.boxes, strict=True))
-        fitting = int(self.window_limit // self._window_bytes(places, self.reduction.channel_steps))
         steps = self.reduction.channel_steps
-        window_steps = min(max(fitting, 1), -(-self.all_steps // steps)) * steps
+        pieces = -(-self.all_steps // steps)
+        if not self.is_whole:
+            fitting = self.window_limit // (steps * self.parts * amx_tasks.window_bytes(places))
+            pieces = min(max(int(fitting), 1), pieces)
         self.params[amx_tasks.PARTS] = self.parts
         self.params[amx_tasks.BLOCK_STEPS] = self.reduction.block_steps
         self.params[amx_tasks.IS_CHAINED] = self.reduction.is_chained
-        self.params[amx_tasks.WINDOW_STEPS] = window_steps
+        self.params[amx_tasks.WINDOW_STEPS] = pieces * steps
         strips = kept = max(map(self._strips, self.plan, self.boxes))
         if self.reduction.blocks == 1:
             kept = min(max(int(_KEPT_SHARE * machine().l2) // (self.chunk_blocks * amx_tasks.SUM_BYTES), 1), strips)
         self.params[amx_tasks.KEPT_STRIPS] = kept
         self.params[amx_tasks.IS_DIRECT] = self.is_direct
+        self.params[amx_tasks.SLAB_AXIS] = self.axis
         self.params[amx_tasks.MERGE_EVERY] = self.reduction.merge_blocks
         self.params[amx_tasks.TOTALS] = self.totals
         return amx_tasks.scratch_layout(self.params, strips, places)
@@ -277,24 +328,20 @@ class Layout:
         first = 0
         for index, (region, box) in enumerate(zip(self.plan, self.boxes, strict=True)):
             outputs, taps = zip(*region.bands, strict=True)
-            boxes = _count(region, box)
+            tasks = self._count(region, box)
             start = GEOMETRY + amx_tasks.FIELDS + index * amx_tasks.REGION_FIELDS
             params[start : start + amx_tasks.REGION_FIELDS] = [
                 first,
                 *(lo for lo, _ in outputs),
                 *(hi - lo for lo, hi in outputs),
-                boxes,
+                tasks,
                 self.chunk_blocks,
                 *(end for pair in taps for end in pair),
-                *box,
+                *self._slab(region, box),
+                box[self.axis],
             ]
-            first += boxes * self._chunks * self.problem.batch * self.problem.groups
+            first += tasks * self._chunks * self.problem.batch * self.problem.groups
         return first
-
-
-def _count(region: regions.Region, box: Box) -> int:
-    """Boxes of a region."""
-    return math.prod(-(-(hi - lo) // size) for ((lo, hi), _), size in zip(region.bands, box, strict=True))
 
 
 def _sizes(whole: int, step: int) -> list[int]:

@@ -38,10 +38,19 @@ from fastdil.kernels.amx_tasks import (
     WIDTH,
     WINDOW,
     WINDOW_STEPS,
+    boxes_of,
     cut_terms,
     open_box,
+    open_slab,
 )
-from fastdil.kernels.amx_window import copy_strip, fill_offsets, fill_window, place_pixels, place_tiles
+from fastdil.kernels.amx_window import (
+    copy_strip,
+    fill_offsets,
+    fill_window,
+    move_window,
+    place_pixels,
+    place_tiles,
+)
 from fastdil.kernels.copies import copy_run
 from fastdil.kernels.driver import KERNEL_ARGUMENTS
 from fastdil.kernels.gemm_samples import fill_tap_table
@@ -199,40 +208,51 @@ def multiply_channels(unit, params, state, box, scratch, weights, bias, out, ste
     return done
 
 
+@helper
+def multiply_box(unit, params, state, box, scratch, sample, weights, step_bytes, bias, out, shared):
+    """All outputs of a box. Its window has its first `shared` places already."""
+    if load_i64(params, IS_DIRECT) != 0:
+        place_tiles(params, state, box, scratch)
+    else:
+        fill_runs(params, box, scratch + load_i64(params, RUNS), 0, load_i64(state, PIXELS), BLOCK)
+        place_pixels(params, box, scratch)
+    group_in, at_once = load_i64(params, GROUP_IN), load_i64(state, CHANNELS_AT_ONCE)
+    window_channels = load_i64(params, WINDOW_STEPS) * STEP_TERMS
+    done = np.int64(0)  # a literal would compile `multiply_channels` a second time
+    for first in range(0, group_in, window_channels):
+        window_end = min(first + window_channels, group_in)
+        source = sample + first * load_i64(params, XC) * 4
+        fill_window(params, box, scratch, source, window_end - first, first == 0, shared)
+        for channel in range(first, window_end, at_once):
+            end = min(channel + at_once, window_end)
+            done = multiply_channels(
+                unit, params, state, box, scratch, weights + channel // STEP_TERMS * step_bytes, bias, out,
+                (channel - first) // STEP_TERMS, end - channel, done, end == group_in,
+            )  # fmt: skip
+
+
 def _make_amx_kernel(unit: str, name: str) -> Any:
     stamp = jit.source_stamp()
 
     def amx(params, x, w, bias, out, scratch, task):
         stamp  # noqa: B018 - a closure cell in the cache key
         state, tiles = scratch, scratch + load_i64(params, TILES)
-        box = open_box(params, state, scratch, task)
+        box = open_slab(params, state, scratch, task)
         cut_terms(params, box, state)
-        if load_i64(params, IS_DIRECT) != 0:
-            place_tiles(params, state, box, scratch)
-        else:
-            fill_runs(params, box, scratch + load_i64(params, RUNS), 0, load_i64(state, PIXELS), BLOCK)
-            place_pixels(params, box, scratch)
         open_tiles(unit, tiles)
         clear_extent(tiles + EXTENT)
-        group_in, group, at_once = load_i64(params, GROUP_IN), load_i64(state, GROUP), load_i64(state, CHANNELS_AT_ONCE)
+        group_in, group = load_i64(params, GROUP_IN), load_i64(state, GROUP)
         # The weights of one step of the channels, all outputs and taps, and of a group.
         step_bytes = (
             load_i64(params, GROUP_BLOCKS) * load_i64(params, KERNEL_TAPS) * load_i64(params, PARTS) * STEP_BYTES
         )
         weights = load_i64(w, W_PACKED) + group * ((group_in + STEP_TERMS - 1) // STEP_TERMS) * step_bytes
         sample = x + (load_i64(state, SAMPLE) * load_i64(params, XN) + group * group_in * load_i64(params, XC)) * 4
-        window_channels = load_i64(params, WINDOW_STEPS) * STEP_TERMS
-        done = np.int64(0)  # a literal would compile `multiply_channels` a second time
-        for first in range(0, group_in, window_channels):
-            window_end = min(first + window_channels, group_in)
-            source = sample + first * load_i64(params, XC) * 4
-            fill_window(params, box, scratch, source, window_end - first, first == 0)
-            for channel in range(first, window_end, at_once):
-                end = min(channel + at_once, window_end)
-                done = multiply_channels(
-                    unit, params, state, box, scratch, weights + channel // STEP_TERMS * step_bytes, bias, out,
-                    (channel - first) // STEP_TERMS, end - channel, done, end == group_in,
-                )  # fmt: skip
+        for number in range(boxes_of(box)):
+            shared = open_box(params, state, box, number)
+            if shared > 0:
+                move_window(params, box, scratch, shared)
+            multiply_box(unit, params, state, box, scratch, sample, weights, step_bytes, bias, out, shared)
         close_tiles(unit, tiles)
         write_extent(tiles + EXTENT, load_i64(w, W_REPORT) + task * REPORT_BYTES)
 

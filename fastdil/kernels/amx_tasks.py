@@ -1,7 +1,8 @@
 """The parameters of `fastdil.kernels.amx`, what one task of it covers, and how its scratch memory is laid out.
 
-Samples, groups and blocks of outputs are counted as in `fastdil.kernels.gemm_tasks`. A task computes a *box* of the
-outputs of a region; the samples that the box reads are split once for all taps, into a *window*.
+Samples, groups and blocks of outputs are counted as in `fastdil.kernels.gemm_tasks`. A task computes a *slab* of the
+outputs of a region, one *box* after another along one axis. The samples that a box reads are split once for all taps,
+into a *window*; those that the box before has read too are moved within it.
 """
 
 from __future__ import annotations
@@ -26,11 +27,9 @@ from fastdil.kernels.gemm_tasks import (
     R_D_HI,
     R_D_LO,
     R_DEPTH,
-    R_H,
     R_H_HI,
     R_H_LO,
     R_HEIGHT,
-    R_W,
     R_W_HI,
     R_W_LO,
     R_WIDTH,
@@ -46,7 +45,7 @@ from fastdil.kernels.gemm_tasks import (
     find_region,
     open_outputs,
 )
-from fastdil.kernels.geometry import DD, DH, DW, GEOMETRY, GROUP_IN, SD, SH, SW
+from fastdil.kernels.geometry import DD, GEOMETRY, GROUP_IN, SD
 from fastdil.kernels.intrinsics import load_i64, store_i64
 from fastdil.kernels.tile_unit import BLOCK, ROW_BYTES, STEP_TERMS, TILE_BYTES, TILE_ROWS, UNIT_BYTES
 from fastdil.workspace import lay_out
@@ -73,26 +72,28 @@ CHUNK_STRIPS = 8
     TOTALS,  # tiles that a sum takes
     WINDOW_STEPS,  # steps of the channels that the window holds
     KEPT_STRIPS,  # strips whose sums are kept and then stored together: all of a box, or some of a single block
-    BOX,  # the record of `open_box`
+    SLAB_AXIS,  # along which the boxes of a slab follow each other
+    BOX,  # the record of `open_slab`
     WINDOW,
     SPLIT,  # the samples of one strip, side by side
     TILES,  # memory of the unit
     PLACES,  # bytes from the begin of the window to each pixel of the box, or to its tiles
     OFFSETS,  # from there to the samples of each tap
     PANEL_OFFSETS,  # the same within `SPLIT`
-) = range(GEOMETRY + gemm_tasks.FIELDS, GEOMETRY + gemm_tasks.FIELDS + 15)
-FIELDS = gemm_tasks.FIELDS + 15
+) = range(GEOMETRY + gemm_tasks.FIELDS, GEOMETRY + gemm_tasks.FIELDS + 16)
+FIELDS = gemm_tasks.FIELDS + 16
 
-#: A region as in `gemm_tasks`, and the outputs per axis of its boxes.
-R_BOX_D, R_BOX_H, R_BOX_W = range(gemm_tasks.REGION_FIELDS, gemm_tasks.REGION_FIELDS + 3)
-REGION_FIELDS = gemm_tasks.REGION_FIELDS + 3
+#: A region as in `gemm_tasks`, the outputs per axis of its slabs, and of a slab's boxes along its axis.
+R_SLAB_D, R_SLAB_H, R_SLAB_W, R_BOX = range(gemm_tasks.REGION_FIELDS, gemm_tasks.REGION_FIELDS + 4)
+REGION_FIELDS = gemm_tasks.REGION_FIELDS + 4
 
 #: A box as a region, and its window: places from tap to tap and places in all, per axis, and bytes of one part of
-#: one step.
+#: one step; along the axis of the slab the slab's first output, its outputs, and those of one box.
 (
-    B_STEP_D, B_STEP_H, B_STEP_W, B_PLACES_D, B_PLACES_H, B_PLACES_W, B_PART_BYTES,
-) = range(gemm_tasks.REGION_FIELDS, gemm_tasks.REGION_FIELDS + 7)  # fmt: skip
-BOX_FIELDS = gemm_tasks.REGION_FIELDS + 7
+    B_STEP_D, B_STEP_H, B_STEP_W, B_PLACES_D, B_PLACES_H, B_PLACES_W, B_PART_BYTES, B_SLAB_FIRST, B_SLAB_OUTPUTS,
+    B_BOX_OUTPUTS,
+) = range(gemm_tasks.REGION_FIELDS, gemm_tasks.REGION_FIELDS + 10)  # fmt: skip
+BOX_FIELDS = gemm_tasks.REGION_FIELDS + 10
 
 
 @helper
@@ -120,40 +121,63 @@ def tiles_of(depth, height, width, places_height, places_width):
 
 
 @helper
-def open_axis(params, region, box, first, outputs, lo, hi, size, number, stride, dilation, step, places):
-    """One axis of `open_box`: the box number `number` of those of `size` outputs. Arguments are fields."""
-    begin = number * size
-    count, taps = min(size, load_i64(region, outputs) - begin), load_i64(region, hi) - load_i64(region, lo)
-    store_i64(box, first, load_i64(region, first) + begin)
-    store_i64(box, outputs, count)
-    store_i64(box, lo, load_i64(region, lo))
-    store_i64(box, hi, load_i64(region, hi))
-    between = window_step(count, load_i64(params, stride), load_i64(params, dilation))
-    store_i64(box, step, between)
-    store_i64(box, places, (taps - 1) * between + count)
+def places_of(box):
+    """Places of a box's window."""
+    return load_i64(box, B_PLACES_D) * load_i64(box, B_PLACES_H) * load_i64(box, B_PLACES_W)
 
 
 @helper
-def open_box(params, state, scratch, task):
-    """Decode a task: its region, narrowed to a box of outputs, and the window of that; returns the box's address."""
+def open_axis(params, region, box, axis, number):
+    """One axis of `open_slab`: the slab number `number`."""
+    size = load_i64(region, R_SLAB_D + axis)
+    begin = number * size
+    count, lo, hi = min(size, load_i64(region, R_DEPTH + axis) - begin), R_D_LO + 2 * axis, R_D_HI + 2 * axis
+    store_i64(box, R_D + axis, load_i64(region, R_D + axis) + begin)
+    store_i64(box, R_DEPTH + axis, count)
+    store_i64(box, lo, load_i64(region, lo))
+    store_i64(box, hi, load_i64(region, hi))
+    if axis == load_i64(params, SLAB_AXIS):
+        store_i64(box, B_SLAB_FIRST, load_i64(box, R_D + axis))
+        store_i64(box, B_SLAB_OUTPUTS, count)
+        count = min(count, load_i64(region, R_BOX))
+        store_i64(box, B_BOX_OUTPUTS, count)
+    between = window_step(count, load_i64(params, SD + axis), load_i64(params, DD + axis))
+    store_i64(box, B_STEP_D + axis, between)
+    store_i64(box, B_PLACES_D + axis, (load_i64(box, hi) - load_i64(box, lo) - 1) * between + count)
+
+
+@helper
+def open_slab(params, state, scratch, task):
+    """Decode a task: its region, narrowed to a slab of outputs; returns the address of the record for its boxes."""
     region = find_region(params + (GEOMETRY + FIELDS) * 8, REGION_FIELDS, load_i64(params, REGIONS), task)
     box, number = scratch + load_i64(params, BOX), open_outputs(params, region, state, task)
-    height, width = load_i64(region, R_BOX_H), load_i64(region, R_BOX_W)
-    across = (load_i64(region, R_WIDTH) + width - 1) // width
-    down = (load_i64(region, R_HEIGHT) + height - 1) // height
-    open_axis(
-        params, region, box, R_W, R_WIDTH, R_W_LO, R_W_HI, width, number % across, SW, DW, B_STEP_W, B_PLACES_W
-    )  # fmt: skip
-    number //= across
-    open_axis(
-        params, region, box, R_H, R_HEIGHT, R_H_LO, R_H_HI, height, number % down, SH, DH, B_STEP_H, B_PLACES_H
-    )  # fmt: skip
-    open_axis(
-        params, region, box, R_D, R_DEPTH, R_D_LO, R_D_HI, load_i64(region, R_BOX_D), number // down, SD, DD, B_STEP_D,
-        B_PLACES_D,
-    )  # fmt: skip
-    places = load_i64(box, B_PLACES_D) * load_i64(box, B_PLACES_H) * load_i64(box, B_PLACES_W)
-    store_i64(box, B_PART_BYTES, window_bytes(places))
+    for axis in range(2, -1, -1):
+        size = load_i64(region, R_SLAB_D + axis)
+        slabs = (load_i64(region, R_DEPTH + axis) + size - 1) // size
+        open_axis(params, region, box, axis, number % slabs)
+        number //= slabs
+    store_i64(box, B_PART_BYTES, window_bytes(places_of(box)))
+    lines = (load_i64(box, R_D_HI) - load_i64(box, R_D_LO)) * (load_i64(box, R_H_HI) - load_i64(box, R_H_LO))
+    store_i64(state, LINES, lines)
+    return box
+
+
+@helper
+def boxes_of(box):
+    """How many boxes a slab has."""
+    return (load_i64(box, B_SLAB_OUTPUTS) + load_i64(box, B_BOX_OUTPUTS) - 1) // load_i64(box, B_BOX_OUTPUTS)
+
+
+@helper
+def open_box(params, state, box, number):
+    """Narrow a slab to the box number `number`; returns how many places of its window the box before has, too."""
+    axis, size = load_i64(params, SLAB_AXIS), load_i64(box, B_BOX_OUTPUTS)
+    count = min(size, load_i64(box, B_SLAB_OUTPUTS) - number * size)
+    taps = load_i64(box, R_D_HI + 2 * axis) - load_i64(box, R_D_LO + 2 * axis)
+    shared = (taps - 1) * load_i64(box, B_STEP_D + axis)
+    store_i64(box, R_D + axis, load_i64(box, B_SLAB_FIRST) + number * size)
+    store_i64(box, R_DEPTH + axis, count)
+    store_i64(box, B_PLACES_D + axis, shared + count)
     depth, height, width = load_i64(box, R_DEPTH), load_i64(box, R_HEIGHT), load_i64(box, R_WIDTH)
     pixels = depth * height * width
     strips = (pixels + BLOCK - 1) // BLOCK
@@ -163,9 +187,11 @@ def open_box(params, state, scratch, task):
     store_i64(state, PIXELS, pixels)
     store_i64(state, STRIPS, strips)
     store_i64(state, VECTORS, strips * WIDTH)
-    lines = (load_i64(box, R_D_HI) - load_i64(box, R_D_LO)) * (load_i64(box, R_H_HI) - load_i64(box, R_H_LO))
-    store_i64(state, LINES, lines)
-    return box
+    if number == 0:
+        return 0
+    for inner in range(axis + 1, 3):
+        shared *= load_i64(box, B_PLACES_D + inner)
+    return shared
 
 
 @helper

@@ -18,6 +18,7 @@ from numba.extending import intrinsic
 
 from fastdil.jit import helper
 from fastdil.kernels.amx_tasks import (
+    B_BOX_OUTPUTS,
     B_PART_BYTES,
     B_PLACES_D,
     B_PLACES_H,
@@ -32,14 +33,16 @@ from fastdil.kernels.amx_tasks import (
     PANEL_OFFSETS,
     PARTS,
     PLACES,
+    SLAB_AXIS,
     STEP_BYTES,
     TILES,
     WIDTH,
     WINDOW,
     WINDOW_STEPS,
+    places_of,
     tiles_of,
 )
-from fastdil.kernels.copies import ENTRY_FIELDS, OUTSIDE, classify_lanes, copy_vectors, fill_ramp, fill_zeros
+from fastdil.kernels.copies import ENTRY_FIELDS, OUTSIDE, classify_lanes, copy_run, copy_vectors, fill_ramp, fill_zeros
 from fastdil.kernels.gemm_samples import fetch_strips
 from fastdil.kernels.gemm_tasks import (
     COLUMN_TABLE,
@@ -92,7 +95,7 @@ def fill_place_columns(params, box, target, place, count):
 def fill_place_tables(params, box, rows, columns, first, count):
     """Row and column offsets of the samples at `count` places of the window, from number `first` on."""
     width, height = load_i64(box, B_PLACES_W), load_i64(box, B_PLACES_H)
-    places = load_i64(box, B_PLACES_D) * height * width
+    places = places_of(box)
     step_depth, step_height = load_i64(box, B_STEP_D), load_i64(box, B_STEP_H)
     done, inside = 0, min(count, places - first)
     while done < inside:
@@ -151,16 +154,28 @@ def split_strips(params, box, scratch, source, channels, entry, strip, strips, l
 
 
 @helper
-def fill_window(params, box, scratch, source, channels, is_first):
-    """Fetch and split the samples of `channels` channels for all places of the window.
+def move_window(params, box, scratch, shared):
+    """Move the last `shared` places of the window of the box before to the begin of this one's."""
+    axis, shift = load_i64(params, SLAB_AXIS), load_i64(box, B_BOX_OUTPUTS)
+    for inner in range(axis + 1, 3):
+        shift *= load_i64(box, B_PLACES_D + inner)
+    window, part_bytes = scratch + load_i64(params, WINDOW), load_i64(box, B_PART_BYTES)
+    for _part in range(load_i64(params, WINDOW_STEPS) * load_i64(params, PARTS)):
+        copy_run("f32", LANES, window, window + shift * ROW_BYTES, shared * LANES)
+        window += part_bytes
+
+
+@helper
+def fill_window(params, box, scratch, source, channels, is_first, place):
+    """Fetch and split the samples of `channels` channels for all places of the window from the strip of `place` on.
 
     Strips of nothing but padding zeros are written for the task's first channels only: they stay.
     """
     rows, columns = scratch + load_i64(params, ROW_TABLE), scratch + load_i64(params, COLUMN_TABLE)
     entries, part_bytes = scratch + load_i64(params, ENTRIES), load_i64(box, B_PART_BYTES)
     all_parts = load_i64(params, WINDOW_STEPS) * load_i64(params, PARTS)
-    all_strips = (part_bytes - TILE_BYTES) // (WIDTH * TILE_BYTES)
-    for first in range(0, all_strips, CHUNK_STRIPS):
+    all_strips = (places_of(box) + BLOCK - 1) // BLOCK
+    for first in range(place // BLOCK, all_strips, CHUNK_STRIPS):
         strips, strip = min(CHUNK_STRIPS, all_strips - first), 0
         fill_place_tables(params, box, rows, columns, first * BLOCK, strips * BLOCK)
         for vector in range(strips * WIDTH):

@@ -101,20 +101,22 @@ def store_sums(
     blocks, vectors = last_block - first_block, load_i64(state, VECTORS)
     group_out, pixel_bytes = load_i64(params, GROUP_OUT), load_i64(params, OUT_PIXELS) * unit * size
     sample_channel = load_i64(state, SAMPLE) * load_i64(params, GROUPS) * group_out
-    whole = neighbouring_strips(runs, record, first_strip, last_strip, width * lanes) if unit == 1 else 0
     for block in range(blocks):
         first = (first_block + block) * (rows // unit)
         channel = load_i64(state, GROUP) * group_out + first
         target, outputs = out + (sample_channel + channel) * pixel_bytes, min(rows // unit, group_out - first)
-        if whole > 0:
-            store_strips(
-                kind, lanes, width, size, params, sums + (first_strip * blocks + block) * tile_step + result,
-                blocks * tile_step, whole, outputs, channel, bias,
-                target + load_i64(runs + first_strip * record, 3) * size,
-            )  # fmt: skip
-        for strip in range(first_strip + whole, last_strip):
-            store_tile(
-                kind, lanes, size, unit, params, sums + (strip * blocks + block) * tile_step + result,
-                min(width, vectors - strip * width) * lanes * size, outputs, channel, bias, target,
-                runs + strip * record,
-            )  # fmt: skip
+        strip = first_strip
+        while strip < last_strip:
+            run, tile = runs + strip * record, sums + (strip * blocks + block) * tile_step + result
+            whole = neighbouring_strips(runs, record, strip, last_strip, width * lanes) if unit == 1 else 0
+            if whole > 0:
+                store_strips(
+                    kind, lanes, width, size, params, tile, blocks * tile_step, whole, outputs, channel, bias,
+                    target + load_i64(run, 3) * size,
+                )  # fmt: skip
+            else:
+                store_tile(
+                    kind, lanes, size, unit, params, tile, min(width, vectors - strip * width) * lanes * size, outputs,
+                    channel, bias, target, run,
+                )  # fmt: skip
+            strip += max(whole, 1)
