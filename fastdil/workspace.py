@@ -6,6 +6,7 @@ kept after use, up to the limit; a call that finds none allocates its own.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -35,6 +36,11 @@ class Buffer:
         self._memory = np.empty(size + ALIGNMENT, np.uint8)
         self.address = -(-address_of(self._memory) // ALIGNMENT) * ALIGNMENT
         self.size = size
+
+    def view(self, size: int) -> np.ndarray:
+        """The first `size` bytes as an array."""
+        start = self.address - address_of(self._memory)
+        return self._memory[start : start + size]
 
 
 _idle: list[Buffer] = []
@@ -90,6 +96,24 @@ def borrowed(size: int) -> Iterator[int]:
     buffer = take(size)
     try:
         yield buffer.address
+    finally:
+        give_back(buffer)
+
+
+@contextmanager
+def borrowed_array(shape: tuple[int, ...], dtype: np.dtype) -> Iterator[np.ndarray]:
+    """An aligned array of whatever was there before, for the length of the ``with`` block.
+
+    Examples
+    --------
+    >>> with borrowed_array((2, 3), np.dtype(np.float32)) as rows:
+    ...     rows.shape
+    (2, 3)
+    """
+    size = math.prod(shape) * dtype.itemsize
+    buffer = take(size)
+    try:
+        yield buffer.view(size).view(dtype).reshape(shape)
     finally:
         give_back(buffer)
 

@@ -13,6 +13,7 @@ import numpy as np
 from fastdil import costmodel
 from fastdil.addresses import address_of
 from fastdil.algorithms.base import Call, Estimate, Weights
+from fastdil.algorithms.channels_first import samples_at_once, through_copies
 from fastdil.algorithms.compiled import all_finite, crop_bytes, real_strides
 from fastdil.algorithms.overlap_save import Cut, Tables, best_cut, parameters
 from fastdil.algorithms.spectra import Spectra, Transform
@@ -52,14 +53,21 @@ class Fft:
     def estimate(self, problem: Problem, threads: int) -> Estimate:
         cut = _cut(problem)
         seconds = costmodel.predict(self.name, cut.features(threads))
-        workers = min(threads, cut.all_tasks, max(limit_bytes() // cut.scratch_bytes, 1))
         preparation = costmodel.preparation(self.name, problem.groups * cut.group_numbers)
-        return Estimate(seconds, cut.scratch_bytes * workers, error_bound(cut), preparation)
+        return Estimate(seconds, cut.scratch_bytes * _workers(cut, threads), error_bound(cut), preparation)
 
     def prepare(self, problem: Problem, w: np.ndarray) -> Weights:
         return Weights(Spectra(problem, w), all_finite(w))
 
     def bind(self, problem: Problem, x_strides: tuple[int, ...], finite: bool, threads: int) -> Call:
+        def bind(part: Problem, strides: tuple[int, ...], _reserved: int = 0) -> Call:
+            return self._bind_rows(part, strides, threads)
+
+        cut = _cut(problem)
+        at_once = samples_at_once(problem, x_strides, _workers(cut, threads) * cut.scratch_bytes)
+        return through_copies(problem, x_strides, at_once, threads, bind) if at_once else bind(problem, x_strides)
+
+    def _bind_rows(self, problem: Problem, x_strides: tuple[int, ...], threads: int) -> Call:
         cut = _cut(problem)
         tables, transform = Tables(cut), Transform(cut)
         params, scratch_bytes = parameters(cut, tables)
@@ -82,6 +90,10 @@ class Fft:
 
         call.tables = tables  # type: ignore[attr-defined]  # the kernel reads them by address
         return call
+
+
+def _workers(cut: Cut, threads: int) -> int:
+    return min(threads, cut.all_tasks, max(limit_bytes() // cut.scratch_bytes, 1))
 
 
 def _cut(problem: Problem) -> Cut:

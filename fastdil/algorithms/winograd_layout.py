@@ -75,11 +75,18 @@ def arranged(problem: Problem) -> Problem:
     )
 
 
-class Layout:
-    """How one problem is cut into tasks, and the parameters that tell the kernel so."""
+#: Share of a task's scratch memory, or a little less, that `Layout._kept_bytes` counts.
+_COUNTED = 0.9
 
-    def __init__(self, problem: Problem, threads: int):
-        problem = arranged(problem)
+
+class Layout:
+    """How one problem is cut into tasks, and the parameters that tell the kernel so.
+
+    `reserved` bytes of the workspace are left to others.
+    """
+
+    def __init__(self, problem: Problem, threads: int, reserved: int = 0):
+        problem, self._limit = arranged(problem), int(_COUNTED * limit_bytes()) - reserved
         self.problem, self.kind, self.vector_bytes = problem, element_kind(problem), machine().vector_bytes
         self.rows, self.width = tile_shape(self.vector_bytes)
         self.lanes = lanes_of(self.kind, self.vector_bytes)
@@ -119,7 +126,7 @@ class Layout:
 
         def end(cut: tuple[int, int, int]) -> float:
             self._cut_tasks(*cut)
-            workers = min(threads, max(limit_bytes() // self._kept_bytes(), 1))
+            workers = min(threads, max(self._limit // self._kept_bytes(), 1))
             return -(-self.tasks // workers) / self.tasks * costmodel.predict("winograd", self.features(1))
 
         self._cut_tasks(*min(cuts, key=end))
