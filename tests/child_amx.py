@@ -209,7 +209,7 @@ def test_boxes_in_a_row(x_shape, w_shape, args, is_direct, tasks, monkeypatch):
     for precision in PRECISIONS:
         amx_layout.layout_of.cache_clear()
         layout = amx_layout.layout_of(Problem.create(x_shape, w_shape, precision=precision, **args), 2)
-        assert max(box.count for box in layout.boxes) > 3 - tasks
+        assert max(box.in_row for box in layout.boxes) > 3 - tasks
         np.testing.assert_array_equal(fastdil.conv(x, w, method="amx", precision=precision, threads=2, **args), truth)
     amx_layout.layout_of.cache_clear()
 

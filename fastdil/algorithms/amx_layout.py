@@ -99,7 +99,7 @@ class Box(NamedTuple):
     depth: int
     height: int
     width: int
-    count: int = 1
+    in_row: int = 1
 
     @property
     def sizes(self) -> tuple[int, int, int]:
@@ -170,7 +170,7 @@ class Layout:
     def _slab(self, region: regions.Region, box: Box) -> list[int]:
         """Outputs per axis of the boxes of one task."""
         sizes = list(box.sizes)
-        sizes[self.axis] = min(sizes[self.axis] * box.count, self._whole(region)[self.axis])
+        sizes[self.axis] = min(sizes[self.axis] * box.in_row, self._whole(region)[self.axis])
         return sizes
 
     def _count(self, region: regions.Region, box: Box) -> int:
@@ -295,7 +295,7 @@ class Layout:
                 others = self._count(region, box) // most
                 for tasks in {max(-(-share * least // others), 1) for share in _SLABS}:
                     if tasks < most:
-                        yield box._replace(count=int(-(-most // tasks)))
+                        yield box._replace(in_row=int(-(-most // tasks)))
 
     def _lay_out_scratch(self) -> int:
         places = max(math.prod(self._places(region, box)) for region, box in zip(self.plan, self.boxes, strict=True))
