@@ -13,11 +13,12 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.timing import calm_heap
+from benchmarks.timing import calm_heap, interleaved
 from benchmarks.workloads import WORKLOADS
 from fastdil import costmodel
 from fastdil.algorithms import ALGORITHMS
@@ -36,6 +37,8 @@ _FEW_WEIGHTS, _MANY_WEIGHTS = 3_000, 30_000
 _SHORT = 5e-4
 #: Predicted seconds beyond which a method is not timed.
 _TOO_SLOW = 0.3
+#: Seconds of untimed calls before each sample: all threads are this library's.
+_WARM_UP = 0.03
 
 
 class Draw(NamedTuple):
@@ -127,16 +130,9 @@ def measure(draw: Draw, threads: int, budget: float = 0.1) -> list[Timing]:
                 call(x)
             except UntameInputError:  # refused for these numbers, as it would be in `auto`
                 continue
-            calls[name], features[name] = call, algorithm.features(problem, used)
-    samples: dict[str, list[float]] = {name: [] for name in calls}
-    stop = time.perf_counter() + budget * max(len(calls), 1)
-    while time.perf_counter() < stop or any(len(times) < 3 for times in samples.values()):
-        for name, call in calls.items():
-            call(x)  # the pool may be asleep after a method that has one thread: 0.1 ms more for whoever comes next
-            start = time.perf_counter()
-            call(x)
-            samples[name].append(time.perf_counter() - start)
-    medians = {name: statistics.median(times) for name, times in samples.items()}
+            calls[name], features[name] = partial(call, x), algorithm.features(problem, used)
+    timed = interleaved(calls, repeat=5, min_time=budget, warm_up=_WARM_UP)
+    medians = {name: samples.median for name, samples in timed.items()}
     return [
         Timing(name, features[name], medians[name], *_prepare(draw, name, threads, x, w, medians[name]))
         for name in calls

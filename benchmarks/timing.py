@@ -16,7 +16,8 @@ FEWEST = 5
 _BUDGET = 4.0
 #: Seconds of untimed calls before each sample. After a rest the system often wakes a pool's threads on one core, and
 #: takes 10 to 20 ms to spread them, or 40 to 70 where the pool that ran before has just gone to sleep: whoever came
-#: after ONNX Runtime took twice the time until then (Zen 5, two cores).
+#: after ONNX Runtime took twice the time until then (Zen 5, two cores). A core may wake slowly too: after 0.15 s of
+#: rest or of scalar code, the first 10 to 15 ms of AVX-512 code ran at half speed (Granite Rapids).
 _WARM_UP = 0.1
 #: A call longer than this warms itself up.
 _WARM_ENOUGH = 0.1
@@ -91,12 +92,12 @@ def _planned(call: Callable[[], object], repeat: int, min_time: float) -> Sample
 
 
 def interleaved(
-    calls: Mapping[str, Callable[[], object]], repeat: int = 9, min_time: float = 0.1
+    calls: Mapping[str, Callable[[], object]], repeat: int = 9, min_time: float = 0.1, warm_up: float = _WARM_UP
 ) -> dict[str, Samples]:
     """Time every call, one sample each per round, in an order that moves on by one from round to round.
 
     Drift of the machine (clock, neighbours) so hits all candidates alike. Before each sample the process
-    comes to rest and the candidate runs untimed for `_WARM_UP` seconds: its threads awake, its caches warm.
+    comes to rest and the candidate runs untimed for `warm_up` seconds: its threads awake, its caches warm.
 
     Parameters
     ----------
@@ -106,6 +107,8 @@ def interleaved(
         Samples per candidate; very slow ones get `FEWEST`.
     min_time : float
         Seconds of timed calls per candidate, all samples together.
+    warm_up : float
+        Less than the default will do where no other library's threads go to sleep.
     """
     samples = {}
     calm_heap()
@@ -120,17 +123,17 @@ def interleaved(
             first = turn % max(len(names), 1)
             for name in names[first:] + names[:first]:
                 if turn < samples[name].rounds:
-                    samples[name].seconds.append(_sample(calls[name], samples[name]))
+                    samples[name].seconds.append(_sample(calls[name], samples[name], warm_up))
     finally:
         if collecting:
             gc.enable()
     return samples
 
 
-def _sample(call: Callable[[], object], samples: Samples) -> float:
+def _sample(call: Callable[[], object], samples: Samples, warm_up: float) -> float:
     settle()
     start = time.perf_counter()
-    while samples.warm and time.perf_counter() - start < _WARM_UP:
+    while samples.warm and time.perf_counter() - start < warm_up:
         call()
     start = time.perf_counter()
     for _ in range(samples.number):
