@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastdil
-from fastdil.algorithms import im2col, regions
+from fastdil.algorithms import direct_layouts, im2col, regions
 from fastdil.problem import Problem
 
 FLOATS = ("float32", "float64", "complex64", "complex128")
@@ -554,6 +554,34 @@ def test_regions_in_halves_are_whole(monkeypatch, outputs):
     truth = naive.conv(x, w, dilation=12, padding=12)
     checks.assert_within(halves, truth, naive.bound("float32", x, w, dilation=12, padding=12))
     np.testing.assert_array_equal(halves, alone)
+
+
+FILTER_BANKS = [
+    ((2, 1, 9, 41), (60, 1, 3, 3), {"padding": 2, "dilation": 2, "padding_mode": "reflect"}),
+    ((1, 4, 203), (37, 2, 5), {"groups": 1, "padding": 4}),
+    ((3, 2, 150), (70, 1, 70), {"groups": 2, "padding": 10}),
+    ((1, 3, 4, 11, 30), (19, 3, 2, 3, 2), {"padding": 1, "activation": "tanh"}),
+    ((2, 60, 40), (21, 60, 11), {"padding": 5, "activation": "relu"}),
+    ((1, 3, 20, 33), (50, 3, 3, 3), {"stride": 2, "padding": 1}),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "int16"])
+@pytest.mark.parametrize(("x_shape", "w_shape", "args"), FILTER_BANKS, ids=str)
+def test_filter_banks_in_parts(x_shape, w_shape, args, dtype, monkeypatch):
+    """`direct` computes few of many outputs at a time where the result is large: the same bits as all in turn."""
+    args = {name: value for name, value in args.items() if name != "activation" or dtype.startswith("float")}
+    w_shape = (w_shape[0], x_shape[1] // args.get("groups", 1), *w_shape[2:])
+    rng = np.random.default_rng(0)
+    x, w, bias = ((9 * rng.standard_normal(shape)).astype(dtype) for shape in (x_shape, w_shape, w_shape[:1]))
+    whole = fastdil.plan(w, bias, method="direct", **args)(x)
+    monkeypatch.setattr(direct_layouts, "_FAR_RESULT", 0)
+    monkeypatch.setattr(direct_layouts, "_MOST_OUTPUTS", 8)
+    for threads in (1, 2):
+        plan = fastdil.plan(w, bias, method="direct", threads=threads, **args)
+        np.testing.assert_array_equal(plan(x), whole)
+        out = np.full(whole.shape, 5, whole.dtype)
+        np.testing.assert_array_equal(plan(x, out=out), whole)
 
 
 # ---------------------------------------------------------------------------------------------------------

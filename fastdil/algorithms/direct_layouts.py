@@ -149,6 +149,14 @@ def step_cycles(rows: int, width: int) -> float:
     return max(rows * width / 2, (2 * width + rows) / 2, 4)
 
 
+#: Outputs of a group, and a result in sizes of L2, from which rows of the result are asked for before they are stored,
+#: and most outputs that are stored in turn: the processor itself looks ahead for 48 planes, for 64 no more. Granite
+#: Rapids, one thread: 1 -> 64 channels of 3 x 20000 samples 2.2 ms without either, 1.1 with the first, 0.9 with both;
+#: 2 -> 128 of 300 x 203 in float64 21.6, 16.8, 15.5; 1 -> 60 of 5 x 8 x 41 x 41 in float64 12 to 18, 4.5; 16 to 48
+#: outputs 1.0 to 1.2 times as fast. Results that stay in the cache would be 3 to 9 % slower.
+_MANY_OUTPUTS, _FAR_RESULT, _MOST_OUTPUTS = 16, 2, 48
+
+
 class ChannelLayout(Layout):
     """Tiles of several output channels: `fastdil.kernels.stencil`."""
 
@@ -157,8 +165,21 @@ class ChannelLayout(Layout):
 
     def _cut(self) -> int:
         self.params[stencil.GROUP_BLOCKS] = self._blocks()
+        self.params[stencil.IS_FAR] = self._is_far()
+        self.params[stencil.TASK_BLOCKS] = self._task_blocks()
         self.params[[stencil.CHUNKS, stencil.CHUNK_PIXELS]] = self.chunks, self.chunk
         return self.planes * self.problem.out_size[0] * self.problem.out_size[1] * self.chunks
+
+    def _is_far(self) -> bool:
+        """Whether outputs go to many planes, which do not stay in the cache."""
+        result_bytes = math.prod(self.problem.out_shape) * self.problem.dtype.itemsize
+        return self.problem.group_out >= _MANY_OUTPUTS and result_bytes > _FAR_RESULT * machine().l2
+
+    def _task_blocks(self) -> int:
+        """Blocks of outputs that a task computes at a time: all, or equal parts of many. Gathered samples serve all."""
+        blocks, outputs = self._blocks(), self.problem.group_out
+        parts = -(-outputs // _MOST_OUTPUTS) if self._is_far() and self.problem.stride[2] == 1 else 1
+        return max(-(-blocks // parts), 1)
 
     def _unit_rows(self) -> int:
         return 1

@@ -66,13 +66,15 @@ _PANEL_TERMS = 256
     CHUNKS,  # units per output row
     CHUNK_PIXELS,  # outputs per unit
     GROUP_BLOCKS,  # weight blocks per group
+    TASK_BLOCKS,  # of these, so many are computed for all of a task's units before the next ones
     CHAIN_LINES,  # lines whose terms make one chain
     PANEL_LINES,  # lines that are gathered at a time
     IS_LONG,  # 1 if there are so many chains that their sums must be exact
+    IS_FAR,  # 1 if the result does not stay in the cache
     SKIP_PADDING,  # 0 if padding zeros must be multiplied (a weight is not finite)
     TABLE, PANEL_TABLE, PANEL, SUMS, COLUMNS, FILLED, NO_ROWS, MASKS, RUN,  # byte offsets of the parts of the scratch
-) = range(GEOMETRY, GEOMETRY + 18)  # fmt: skip
-FIELDS = 18
+) = range(GEOMETRY, GEOMETRY + 20)  # fmt: skip
+FIELDS = 20
 
 # How a tile gets its samples.
 _INSIDE, _AT_END, _GATHERED = range(3)
@@ -184,20 +186,21 @@ def finish_block(kind, lanes, rows, width, size, unit, params, tile, errors, out
 @helper
 def compute_tile(
     kind, lanes, rows, width, size, unit, params, scratch, x, table, lines, weights, block_step, way, column, count,
-    channel, bias, out,
+    first_block, channel, bias, out,
 ):  # fmt: skip
-    """All output channels of a group for one tile of neighbouring outputs, from a list of the lines they read.
+    """Some output channels of a group for one tile of neighbouring outputs, from a list of the lines they read.
 
     A block of channels is stored before the next one is computed: its stores are on their way to memory meanwhile. Sums
     go from registers to the result unless they must first be put in order, made exact or handed to an activation.
     """
-    blocks, all_taps, is_long = load_i64(params, GROUP_BLOCKS), load_i64(params, KW), load_i64(params, IS_LONG)
+    last_block = min(first_block + load_i64(params, TASK_BLOCKS), load_i64(params, GROUP_BLOCKS))
+    all_taps, is_long = load_i64(params, KW), load_i64(params, IS_LONG)
     group_out, relu, tile_bytes = load_i64(params, GROUP_OUT), load_i64(params, RELU), rows * width * lanes * size
     tile, run = scratch + load_i64(params, SUMS), scratch + load_i64(params, RUN)
     plane_bytes = load_i64(params, OUT_PIXELS) * unit * size
     is_plain = unit == 1 and is_long == 0 and load_i64(params, ACTIVATE) == 0
     panel, panel_table = scratch + load_i64(params, PANEL), scratch + load_i64(params, PANEL_TABLE)
-    masks = scratch + load_i64(params, MASKS)
+    masks, is_far = scratch + load_i64(params, MASKS), load_i64(params, IS_FAR)
     step, chain_lines = load_i64(params, DW) * unit, load_i64(params, CHAIN_LINES)
     lines_at_once = load_i64(params, PANEL_LINES) if way == _GATHERED else max(lines, 1)
     resume = 0
@@ -219,7 +222,7 @@ def compute_tile(
             samples = panel if is_gathered else x + position * size
             sample_step, weight_shift = width * lanes if is_gathered else step, 0 if is_gathered else tap * rows * size
             is_last = line + line_count == lines and tap + taps == all_taps
-            for block in range(blocks):
+            for block in range(first_block, last_block):
                 base, target = weights + block * block_step * size + weight_shift, tile + 2 * block * tile_bytes
                 errors, first = target + tile_bytes if is_long else 0, block * (rows // unit)
                 outputs, at = min(rows // unit, group_out - first), out + first * plane_bytes
@@ -229,13 +232,13 @@ def compute_tile(
                     stencil_tile(
                         kind, lanes, rows, width, 1, listed, line_count, chain_lines, taps, samples, sample_step,
                         base, rows, masks, target, errors, resume, result, outputs, count, plane_bytes, shift,
-                        relu,
+                        relu, is_far,
                     )  # fmt: skip
                 else:
                     stencil_tile(
                         kind, lanes, rows, width, 0, listed, line_count, chain_lines, taps, samples, sample_step,
                         base, rows, 0, target, errors, resume, result, outputs, count, plane_bytes, shift,
-                        relu,
+                        relu, is_far,
                     )  # fmt: skip
                 if is_last and not is_plain:
                     finish_block(
@@ -290,26 +293,28 @@ def _make_channel_kernel(kind: str, size: int, lanes: int, rows: int, width: int
         listed, lines, masked_column = -1, 0, -1
         store_i64(scratch + load_i64(params, FILLED), 0, -1)  # no column yet
         first_unit = task * load_i64(params, TASK_UNITS)
-        for index in range(first_unit, min(first_unit + load_i64(params, TASK_UNITS), load_i64(params, UNITS))):
-            line = index // chunks
-            plane = line // (height * load_i64(params, OD))
-            group, sample = plane % groups, plane // groups
-            plane_line = line % (height * load_i64(params, OD))
-            if plane_line != listed:
-                lines = fill_channel_table(params, table, plane_line // height, plane_line % height, rows)
-                listed = plane_line
-            source = x + (sample * load_i64(params, XN) + group * group_in * load_i64(params, XC)) * size
-            begin = index % chunks * chunk_pixels
-            end = min(begin + chunk_pixels, load_i64(params, OW))
-            for column in range(begin, end, strip_pixels):
-                count = min(strip_pixels, end - column)
-                way = open_tile(params, masks, run, plane_line, column, count, width, lanes, masked_column)
-                masked_column = column if way == _AT_END else masked_column
-                compute_tile(
-                    kind, lanes, rows, width, size, unit, params, scratch, source, table, lines,
-                    w + group * blocks * block_step * size, block_step, way, column, count, group * group_out, bias,
-                    out + plane * group_out * plane_bytes,
-                )  # fmt: skip
+        units = min(load_i64(params, TASK_UNITS), load_i64(params, UNITS) - first_unit)
+        for first_block in range(0, blocks, load_i64(params, TASK_BLOCKS)):
+            for index in range(first_unit, first_unit + units):
+                line = index // chunks
+                plane = line // (height * load_i64(params, OD))
+                group, sample = plane % groups, plane // groups
+                plane_line = line % (height * load_i64(params, OD))
+                if plane_line != listed:
+                    lines = fill_channel_table(params, table, plane_line // height, plane_line % height, rows)
+                    listed = plane_line
+                source = x + (sample * load_i64(params, XN) + group * group_in * load_i64(params, XC)) * size
+                begin = index % chunks * chunk_pixels
+                end = min(begin + chunk_pixels, load_i64(params, OW))
+                for column in range(begin, end, strip_pixels):
+                    count = min(strip_pixels, end - column)
+                    way = open_tile(params, masks, run, plane_line, column, count, width, lanes, masked_column)
+                    masked_column = column if way == _AT_END else masked_column
+                    compute_tile(
+                        kind, lanes, rows, width, size, unit, params, scratch, source, table, lines,
+                        w + group * blocks * block_step * size, block_step, way, column, count, first_block,
+                        group * group_out, bias, out + plane * group_out * plane_bytes,
+                    )  # fmt: skip
 
     return jit.callback(stencil, name, KERNEL_ARGUMENTS)
 

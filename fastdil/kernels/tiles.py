@@ -147,8 +147,13 @@ def gemm_tile(
     return returns(types.void, arguments), codegen
 
 
-def _store_rows(vectors: Vectors, sums: list, width: int, out, outputs, count, row_bytes, bias, mapped, relu) -> None:
-    """Store `count` sums of the first `outputs` rows, `row_bytes` apart, each with its element at `bias` (0: none)."""
+def _store_rows(
+    vectors: Vectors, sums: list, width: int, out, outputs, count, row_bytes, bias, mapped, relu, is_far
+) -> None:
+    """Store `count` sums of the first `outputs` rows, `row_bytes` apart, each with its element at `bias` (0: none).
+
+    With `is_far` the lines that follow, of which each row will be stored next, are asked for.
+    """
     builder, has_bias = vectors.builder, vectors.builder.icmp_signed("!=", bias, constant(0))
     is_short = builder.icmp_signed("<", count, constant(width * vectors.lanes))
     for row in range(len(sums) // width):
@@ -156,12 +161,15 @@ def _store_rows(vectors: Vectors, sums: list, width: int, out, outputs, count, r
             shift = optional_bias(vectors, builder.select(has_bias, vectors.at(bias, row), bias), mapped, 1)
             at = builder.add(out, builder.mul(row_bytes, constant(row)))
             store_row(vectors, sums[row * width : (row + 1) * width], at, count, is_short, shift, relu)
+            with builder.if_then(builder.icmp_signed("!=", is_far, constant(0))):
+                for v in range(width):
+                    vectors.prefetch(vectors.at(at, builder.add(count, constant(v * vectors.lanes))), for_writing=True)
 
 
 @intrinsic(prefer_literal=True)
 def stencil_tile(
     typingctx, kind, lanes, rows, width, masked, table, nlines, chain_lines, ntaps, x, step, weights, tap_step, masks,
-    tile, errors, resume, out, outputs, count, row_bytes, bias, relu,
+    tile, errors, resume, out, outputs, count, row_bytes, bias, relu, is_far,
 ):  # fmt: skip
     """A tile of a stencil: samples come straight from the rows of the input, wherever the taps fall.
 
@@ -178,7 +186,7 @@ def stencil_tile(
 
     def codegen(context, builder, signature, args):
         table, nlines, chain_lines, ntaps, x, step, weights, tap_step, masks, tile, errors, resume = args[5:17]
-        out, outputs, count, row_bytes, bias, relu = args[17:]
+        out, outputs, count, row_bytes, bias, relu, is_far = args[17:]
         vectors, integers = Vectors(builder, kind_name, lane_count), Vectors(builder, "i64", 1)
         sample_step, weight_step = vectors.at(constant(0), step), vectors.at(constant(0), tap_step)
 
@@ -207,7 +215,9 @@ def stencil_tile(
             with builder.if_else(is_result) as (straight, chained):
                 with straight:
                     totals = add_to_tile(vectors, tile, sums, carried[0])
-                    _store_rows(vectors, totals, tile_width, out, outputs, count, row_bytes, bias, weights, relu)
+                    _store_rows(
+                        vectors, totals, tile_width, out, outputs, count, row_bytes, bias, weights, relu, is_far
+                    )
                 with chained, builder.if_else(builder.icmp_signed("==", errors, constant(0))) as (plainly, exactly):
                     with plainly:
                         close_chain(vectors, tile, sums, carried[0])
@@ -226,7 +236,7 @@ def stencil_tile(
 
     arguments = (
         kind, lanes, rows, width, masked, table, nlines, chain_lines, ntaps, x, step, weights, tap_step, masks, tile,
-        errors, resume, out, outputs, count, row_bytes, bias, relu,
+        errors, resume, out, outputs, count, row_bytes, bias, relu, is_far,
     )  # fmt: skip
     return returns(types.void, arguments), codegen
 

@@ -80,11 +80,11 @@ class Vectors:
         gather = self._declare(name, self.type, (pointers.type, I32, self.mask_type, self.type))
         return builder.call(gather, (pointers, ir.Constant(I32, self.size), mask, self.zero))
 
-    def prefetch(self, address: ir.Value) -> None:
-        """Ask for a line that will be read soon; any address will do."""
+    def prefetch(self, address: ir.Value, for_writing: bool = False) -> None:
+        """Ask for a line that will be read or written soon; any address will do."""
         prefetch = self._declare("llvm.prefetch.p0", ir.VoidType(), (ir.PointerType(), I32, I32, I32))
-        read, keep, data = ir.Constant(I32, 0), ir.Constant(I32, 3), ir.Constant(I32, 1)
-        self.builder.call(prefetch, (self.pointer(address), read, keep, data))
+        how, keep, data = ir.Constant(I32, int(for_writing)), ir.Constant(I32, 3), ir.Constant(I32, 1)
+        self.builder.call(prefetch, (self.pointer(address), how, keep, data))
 
     def load_scalar(self, address: ir.Value) -> ir.Value:
         return self.builder.load(self.pointer(address), typ=self.element, align=self.size)
