@@ -186,10 +186,9 @@ def test_crashes_stay_in_a_child(monkeypatch):
 
 def test_interleaved_times_every_candidate_equally_often(monkeypatch):
     monkeypatch.setattr(timing, "settle", lambda: True)
-    monkeypatch.setattr(timing, "_WARM_UP", 0.0)
     order = []
     calls = {name: lambda name=name: order.append(name) for name in "abc"}
-    samples = timing.interleaved(calls, repeat=5, min_time=0.0)
+    samples = timing.interleaved(calls, repeat=5, min_time=0.0, warm_up=0.0)
     assert {len(s.seconds) for s in samples.values()} == {5}
     assert order[6:] == list("abcbcacababcbca")  # after two calls each to plan the samples
     assert all(s.median >= 0 for s in samples.values())
