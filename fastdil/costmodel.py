@@ -33,7 +33,7 @@ _AMX = {
 #: avx2: AMD EPYC (Zen 3), 2026-11-29. `winograd` has become faster since, by other amounts of work: it merges sums and
 #: fetches samples sooner; its "transform" is a guess.
 #: `winograd`'s "task", "run", "backward", "stream" and "spill" are set, "transform" (in halves) and "fetch" (AVX2) too:
-#: they matter for how tasks are cut, or for few problems.
+#: they matter for how tasks are cut, or for few problems. So is `im2col`'s "line": 9 to 14 on the Granite Rapids.
 NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {
     "avx512": {
         "reference": {"call": 3000.0, "output": 7.89, "product": 1.23, "prepare": 0.0, "weight": 0.0},
@@ -44,7 +44,7 @@ NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {
         },
         "im2col": {
             "call": 420.0, "task": 438.0, "store": 4.02, "copy": 1.3, "run": 0.817, "gather": 13.0, "entry": 10.5,
-            "index": 1.9, "stream": 0.0, "fma": 0.135, "prepare": 0.0, "weight": 0.602,
+            "line": 9.0, "index": 1.9, "stream": 0.0, "fma": 0.135, "prepare": 0.0, "weight": 0.602,
         },
         "fft": {
             "call": 6750.0, "task": 47.1, "butterfly": 0.0, "mix": 0.166, "move": 7.67, "element": 0.0,
@@ -66,7 +66,7 @@ NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {
         },
         "im2col": {
             "call": 226.0, "task": 545.0, "store": 6.64, "copy": 2.54, "run": 1.04, "gather": 22.3, "entry": 14.7,
-            "index": 2.75, "stream": 0.0, "fma": 0.208, "prepare": 0.0, "weight": 1.13,
+            "line": 9.0, "index": 2.75, "stream": 0.0, "fma": 0.208, "prepare": 0.0, "weight": 1.13,
         },
         "fft": {
             "call": 23000.0, "task": 43.6, "butterfly": 1.45, "mix": 0.26, "move": 6.82, "element": 0.0,
@@ -88,7 +88,7 @@ NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {
         },
         "im2col": {
             "call": 0.0, "task": 705.0, "store": 5.62, "copy": 2.0, "run": 0.635, "gather": 18.1, "entry": 12.4,
-            "index": 2.52, "stream": 0.0, "fma": 0.311, "prepare": 0.0, "weight": 0.86,
+            "line": 9.0, "index": 2.52, "stream": 0.0, "fma": 0.311, "prepare": 0.0, "weight": 0.86,
         },
         "fft": {
             "call": 10300.0, "task": 0.0, "butterfly": 0.705, "mix": 0.348, "move": 9.46, "element": 0.0,
@@ -110,7 +110,7 @@ NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {
         },
         "im2col": {
             "call": 3090.0, "task": 556.0, "store": 4.34, "copy": 1.2, "run": 0.884, "gather": 13.5,
-            "entry": 13.6, "index": 2.69, "stream": 0.0329, "fma": 0.179, "prepare": 0.0, "weight": 1.8,
+            "line": 9.0, "entry": 13.6, "index": 2.69, "stream": 0.0329, "fma": 0.179, "prepare": 0.0, "weight": 1.8,
         },
         "fft": {
             "call": 44200.0, "task": 193.0, "butterfly": 0.0, "mix": 0.219, "move": 8.38, "element": 0.0,

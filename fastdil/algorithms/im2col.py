@@ -136,6 +136,13 @@ def packed_vectors(problem: Problem, region: regions.Region) -> PackedVectors:
     return PackedVectors(vectors, vectors * (1 + 2 * spans if is_paired else spans), 0.0)
 
 
+def _short_lines(region: regions.Region, lanes: int) -> int:
+    """Places of lines that are looked up for all taps, beyond one line for each vector: regions may be narrow."""
+    depth, height, width = (hi - lo for (lo, hi), _ in region.bands)
+    depth_taps, height_taps, width_taps = (hi - lo for _, (lo, hi) in region.bands)
+    return max(depth * height - -(-depth * height * width // lanes), 0) * (depth_taps * height_taps + width_taps)
+
+
 def packing_time(weights: dict[str, float], packed: PackedVectors) -> float:
     """Nanoseconds that fetching is predicted to take, by the weights of a method."""
     return weights["copy"] * packed.copies + weights["run"] * packed.runs + weights["gather"] * packed.gathers
@@ -184,6 +191,7 @@ class Layout:
         packed = [packed_vectors(problem, region) for region in self.plan]
         copies, runs, gathers = (sum(column) * planes * self.chunks for column in zip(*packed, strict=True))
         blocks = sum(-(-region.pixels // self.block_pixels) * region.taps for region in self.plan)
+        lines = sum(_short_lines(region, lanes // self.unit) for region in self.plan)
         return {
             "call": 1,
             "task": self.tasks / threads,
@@ -192,6 +200,7 @@ class Layout:
             "run": runs * problem.group_in,
             "gather": gathers * problem.group_in,
             "entry": copies + gathers,
+            "line": lines * planes * self.chunks,
             "index": self._indices() / threads,
             "stream": self._tap_bytes() * blocks * planes,
         }
