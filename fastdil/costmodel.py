@@ -33,7 +33,8 @@ _AMX = {
 #: avx2: AMD EPYC (Zen 3), 2026-11-29. `winograd` has become faster since, by other amounts of work: it merges sums and
 #: fetches samples sooner; its "transform" is a guess.
 #: `winograd`'s "task", "run", "backward", "stream" and "spill" are set, "transform" (in halves) and "fetch" (AVX2) too:
-#: they matter for how tasks are cut, or for few problems. So is `im2col`'s "line": 9 to 14 on the Granite Rapids.
+#: they matter for how tasks are cut, or for few problems. So is `im2col`'s "line", 9 to 14 on the
+#: Granite Rapids, and its "gather" there, 6 to 12 beside that.
 NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {
     "avx512": {
         "reference": {"call": 3000.0, "output": 7.89, "product": 1.23, "prepare": 0.0, "weight": 0.0},
@@ -65,7 +66,7 @@ NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {
             "index": 1.6, "byte": 0.0465, "far": 1.6, "prepare": 3800.0, "weight": 1.38,
         },
         "im2col": {
-            "call": 226.0, "task": 545.0, "store": 6.64, "copy": 2.54, "run": 1.04, "gather": 22.3, "entry": 14.7,
+            "call": 226.0, "task": 545.0, "store": 6.64, "copy": 2.54, "run": 1.04, "gather": 9.0, "entry": 14.7,
             "line": 9.0, "index": 2.75, "stream": 0.0, "fma": 0.208, "prepare": 0.0, "weight": 1.13,
         },
         "fft": {
