@@ -50,7 +50,7 @@ WAYS = ((True, True), (True, False), (False, True), (False, False))
 _RUN_VECTORS = 10
 #: Tasks per thread that boxes which follow each other are joined to, at most.
 _SLABS = (1, 4)
-#: Share of the largest window that smaller ones than a region's are not tried below: they only take time to look at.
+#: Share of the largest window below which none are tried, unless whole regions are so small: it would only take time.
 _LEAST_WINDOW = 0.1
 #: Threads that wait for each other for less than this do not ask for smaller tasks.
 _EVEN_ENOUGH = 1.04
@@ -304,9 +304,9 @@ class Layout:
             if self.is_whole and self.problem.stride[axis] == 1 and box[axis] >= self.problem.dilation[axis]:
                 most = -(-whole[axis] // box[axis])
                 others = self._count(region, box) // most
-                for tasks in {max(-(-share * least // others), 1) for share in _SLABS}:
+                for tasks in {max(math.ceil(share * least / others), 1) for share in _SLABS}:
                     if tasks < most:
-                        yield box._replace(in_row=int(-(-most // tasks)))
+                        yield box._replace(in_row=-(-most // tasks))
 
     def _lay_out_scratch(self) -> int:
         places = max(math.prod(self._places(region, box)) for region, box in zip(self.plan, self.boxes, strict=True))
