@@ -106,8 +106,8 @@ class Layout:
         paired = inside + at_ends if stride == 2 and problem.unit == 1 and not padded_by_index else 0
         gathered = 0 if paired else inside + at_ends if stride > 1 else at_ends if padded_by_index else 0
         masked = 0 if stride > 1 or padded_by_index else at_ends
-        lines = [min(problem.size[i], problem.out_size[i] * problem.kernel[i]) for i in range(2)]  # strides skip some
-        samples = problem.batch * problem.in_channels * math.prod(lines) * problem.size[2]
+        met = [min(problem.size[i], problem.out_size[i] * problem.kernel[i]) for i in range(2)]  # strides skip some
+        samples = problem.batch * problem.in_channels * math.prod(met) * problem.size[2]
         elements = samples + math.prod(problem.out_shape)
         return {
             "call": 1,
