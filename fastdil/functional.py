@@ -310,6 +310,15 @@ def explain(
     return explain_problem(problem, parse_method(method), parse_threads(threads), prepared=False)
 
 
+#: Layers, input and weights, that need all kernels between them: `direct` has some for few outputs, `winograd` some
+#: for taps along one axis, and `winograd` and `amx` take no layer of few channels.
+_WARM_UPS = (
+    *(((1, 1, 64, 256), (outputs, 1, 3, 3)) for outputs in (1, 2, 4, 8)),
+    ((1, 64, 16, 64), (64, 64, 3, 3)),
+    ((1, 64, 256), (64, 64, 3)),
+)
+
+
 def warmup(dtypes: tuple[str, ...] = ("float32",), methods: tuple[str, ...] | None = None) -> None:
     """Compile and load the kernels of some dtypes ahead of time.
 
@@ -326,11 +335,10 @@ def warmup(dtypes: tuple[str, ...] = ("float32",), methods: tuple[str, ...] | No
     """
     names = tuple(dispatch.methods()) if methods is None else tuple(map(parse_method, methods))
     for dtype in map(as_dtype, dtypes):
-        for outputs in (1, 2, 4, 8):
-            x, w = np.zeros((1, 1, 64, 256), dtype), np.zeros((outputs, 1, 3, 3), dtype)
-            rows = explain(x.shape, w.shape, dtype=dtype).candidates
+        for x_shape, w_shape in _WARM_UPS:
+            x, w = np.zeros(x_shape, dtype), np.zeros(w_shape, dtype)
+            rows = explain(x_shape, w_shape, dtype=dtype).candidates
             refused = [row.name for row in rows if row.verdict == "refused"]
             for name in names:
-                if name in refused:
-                    continue
-                conv2d(x, w, method=name)
+                if name not in refused:
+                    conv(x, w, method=name)

@@ -1,5 +1,6 @@
 """Explanations: every method has its row, its verdict and a reason that a user can read."""
 
+import contextlib
 import math
 import re
 
@@ -10,6 +11,9 @@ from checks import ABLE, NARROW, PLAIN, may_refuse, row
 from checks import EVERY_METHOD as METHODS
 
 import fastdil
+from fastdil.kernels.amx import amx_kernel
+from fastdil.kernels.winograd import winograd_kernel
+from fastdil.kernels.winograd_weights import weight_kernel
 
 VERDICTS = {"chosen", "slower", "refused"}
 SHAPES = [
@@ -128,6 +132,21 @@ def test_methods_and_machine():
     assert m.cores >= 1
     assert 0 < m.l1 <= m.l2
     assert m.isa in str(m)
+
+
+def test_warmup_leaves_nothing_of_common_layers_to_compile():
+    """Of those with many channels too, of which `winograd` and `amx` have kernels of their own."""
+    fastdil.warmup()
+    kernels = [winograd_kernel, weight_kernel, amx_kernel]
+    before = [kernel.cache_info().misses for kernel in kernels]
+    rng = np.random.default_rng(0)
+    for shape in ((96, 64, 3, 3), (64, 96, 3)):
+        x = rng.standard_normal((2, shape[1], *(30,) * (len(shape) - 2)), np.float32)
+        w = rng.standard_normal(shape, np.float32)
+        for method in fastdil.methods():
+            with contextlib.suppress(ValueError):  # not on this processor
+                fastdil.conv(x, w, method=method)
+    assert [kernel.cache_info().misses for kernel in kernels] == before
 
 
 def test_warmup_returns_and_repeats():
