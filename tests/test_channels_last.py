@@ -113,3 +113,11 @@ def test_copies_stay_within_the_workspace():
     assert channels_first.samples_at_once(small, (256000, 4, 0, 0, 256), limit - 600_000) == 2
     assert channels_first.samples_at_once(large, (limit, 4, 0, 0, 256)) == 0
     assert channels_first.samples_at_once(small, (256000, 4000, 0, 0, 4)) == 0
+
+
+@pytest.mark.parametrize(("size", "padding"), [((4, 0), 2), ((0, 5), 3)])
+def test_nothing_but_padding(size, padding):
+    x, w = np.zeros((2, 3, *size), np.float32), RNG.standard_normal((4, 3, 3, 3), np.float32)
+    y = fastdil.conv2d(channels_last(x), w, np.ones(4, np.float32), padding=padding, method="fft")
+    assert y.size > 0
+    assert (y == 1).all()

@@ -26,11 +26,11 @@ def samples_at_once(problem: Problem, x_strides: tuple[int, ...], scratch_bytes:
 
     0 where channels are not neighbours, or nothing fits.
     """
-    size = problem.dtype.itemsize
-    if x_strides[1] != size or problem.in_channels == 1 or size not in _SIZES:
+    size, sample_bytes = problem.dtype.itemsize, _row_strides(problem)[0]
+    if x_strides[1] != size or problem.in_channels == 1 or size not in _SIZES or sample_bytes == 0:
         return 0
     room = min(int(_SHARE * limit_bytes()), limit_bytes() - scratch_bytes)
-    return min(max(room // _row_strides(problem)[0], 0), problem.batch)
+    return min(max(room // sample_bytes, 0), problem.batch)
 
 
 def through_copies(
