@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.timing import calm_heap, interleaved
+from benchmarks.timing import interleaved
 from benchmarks.workloads import WORKLOADS
 from fastdil import costmodel
 from fastdil.algorithms import ALGORITHMS
@@ -116,7 +116,6 @@ def _draw(rng: np.random.Generator) -> Draw:
 def measure(draw: Draw, threads: int, budget: float = 0.1) -> list[Timing]:
     """Time every method that supports the problem and is not hopeless, side by side."""
     problem = draw.problem
-    calm_heap()  # the page faults of a new result can take longer than the convolution
     rng = np.random.default_rng(0)
     x, w = (rng.standard_normal(shape).astype(draw.dtype) for shape in (draw.x_shape, draw.w_shape))
     used = granted_threads(problem, threads)

@@ -27,6 +27,8 @@ _LINE_PARTS = (1, 2, 4)
 #: Products per output at least, where one axis is transformed and where both are: with fewer, errors of random data
 #: come near the bound.
 LEAST_TERMS = {False: 96, True: 576}
+#: Share of a task's scratch memory, or a little less, that `Layout._kept_bytes` counts.
+_COUNTED = 0.9
 #: Strips of tiles of one task at most.
 _MOST_STRIPS = 8
 #: Output channels of one task at most, and parts into which those of one group are divided beyond what that asks for.
@@ -73,10 +75,6 @@ def arranged(problem: Problem) -> Problem:
         dilation=swapped(problem.dilation),
         padding=swapped(problem.padding),
     )
-
-
-#: Share of a task's scratch memory, or a little less, that `Layout._kept_bytes` counts.
-_COUNTED = 0.9
 
 
 class Layout:

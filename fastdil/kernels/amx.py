@@ -1,10 +1,10 @@
 """Matrix products on the tile unit: the compiled part of the method `amx`.
 
-One task is a box of outputs of one region, sample and group, and a chunk of output channels. For as many channels as
-fit the cache, the samples that the box reads are split into one, two or three bfloat16 parts, once for all taps
-(`fastdil.kernels.amx_window`). Then, a block of the reduction at a time and strip by strip of 32 pixels: the samples of
-the block's taps, in the window or copied side by side where lines are short, stay in L1 while all outputs of the task
-pass over them, and the weights, which were split when they were packed, stream from L2.
+One task is a slab of outputs of one region, sample and group, box by box, and a chunk of output channels. For as many
+channels as fit the cache, the samples that a box reads are split into one, two or three bfloat16 parts, once for all
+taps (`fastdil.kernels.amx_window`). Then, a block of the reduction at a time and strip by strip of 32 pixels: the
+samples of the block's taps, in the window or copied side by side where lines are short, stay in L1 while all outputs of
+the task pass over them, and the weights, which were split when they were packed, stream from L2.
 
 A block is summed in the unit's registers. It goes on from the sums in memory, or it begins at zero and is then added to
 them, so that the error of a long chain of products stays below float32's own.
