@@ -584,6 +584,19 @@ def test_filter_banks_in_parts(x_shape, w_shape, args, dtype, monkeypatch):
         np.testing.assert_array_equal(plan(x, out=out), whole)
 
 
+@pytest.mark.parametrize("case", [case for case in grid.SAMPLE if case.w_shape[0] > case.groups], ids=str)
+def test_samples_asked_for_ahead(case, monkeypatch):
+    """`direct` asks for samples ahead where many lines are read from a large input: the same bits as without."""
+    x, w, bias, truth, limit = prepared(case, "float32", "normal", True)
+    plain = fastdil.plan(w, bias, method="direct", **case.args)(x)
+    monkeypatch.setattr(direct_layouts, "_FAR_INPUT", -1)
+    monkeypatch.setattr(direct_layouts, "_MANY_LINES", 1)
+    assert direct_layouts.ChannelLayout(Problem.create(x.shape, w.shape, dtype="float32", **case.args)).is_ahead
+    ahead = fastdil.plan(w, bias, method="direct", **case.args)(x)
+    np.testing.assert_array_equal(ahead, plain)
+    checks.assert_within(ahead, truth, limit)
+
+
 # ---------------------------------------------------------------------------------------------------------
 # results belong to the caller
 # ---------------------------------------------------------------------------------------------------------

@@ -185,8 +185,8 @@ def finish_block(kind, lanes, rows, width, size, unit, params, tile, errors, out
 
 @helper
 def compute_tile(
-    kind, lanes, rows, width, size, unit, params, scratch, x, table, lines, weights, block_step, way, column, count,
-    first_block, channel, bias, out,
+    kind, lanes, rows, width, size, unit, ahead, params, scratch, x, table, lines, weights, block_step, way, column,
+    count, first_block, channel, bias, out,
 ):  # fmt: skip
     """Some output channels of a group for one tile of neighbouring outputs, from a list of the lines they read.
 
@@ -230,13 +230,13 @@ def compute_tile(
                 result = at + load_i64(run, 3) * size if is_last and is_plain else 0
                 if way == _AT_END:
                     stencil_tile(
-                        kind, lanes, rows, width, 1, listed, line_count, chain_lines, taps, samples, sample_step,
+                        kind, lanes, rows, width, 1, 0, listed, line_count, chain_lines, taps, samples, sample_step,
                         base, rows, masks, target, errors, resume, result, outputs, count, plane_bytes, shift,
                         relu, is_far,
                     )  # fmt: skip
                 else:
                     stencil_tile(
-                        kind, lanes, rows, width, 0, listed, line_count, chain_lines, taps, samples, sample_step,
+                        kind, lanes, rows, width, 0, ahead, listed, line_count, chain_lines, taps, samples, sample_step,
                         base, rows, 0, target, errors, resume, result, outputs, count, plane_bytes, shift,
                         relu, is_far,
                     )  # fmt: skip
@@ -276,7 +276,9 @@ def open_tile(params, masks, run, line, column, count, width, lanes, masked_colu
     return way
 
 
-def _make_channel_kernel(kind: str, size: int, lanes: int, rows: int, width: int, unit: int, name: str) -> Any:
+def _make_channel_kernel(
+    kind: str, size: int, lanes: int, rows: int, width: int, unit: int, ahead: int, name: str
+) -> Any:
     """Tile rows are output channels of one output row (or their real and imaginary parts)."""
     stamp = jit.source_stamp()
     strip_pixels = width * lanes // unit
@@ -311,7 +313,7 @@ def _make_channel_kernel(kind: str, size: int, lanes: int, rows: int, width: int
                     way = open_tile(params, masks, run, plane_line, column, count, width, lanes, masked_column)
                     masked_column = column if way == _AT_END else masked_column
                     compute_tile(
-                        kind, lanes, rows, width, size, unit, params, scratch, source, table, lines,
+                        kind, lanes, rows, width, size, unit, ahead, params, scratch, source, table, lines,
                         w + group * blocks * block_step * size, block_step, way, column, count, first_block,
                         group * group_out, bias, out + plane * group_out * plane_bytes,
                     )  # fmt: skip
@@ -320,11 +322,14 @@ def _make_channel_kernel(kind: str, size: int, lanes: int, rows: int, width: int
 
 
 @cache
-def stencil_kernel(kind: str, vector_bytes: int, unit: int, rows: int, width: int) -> Any:
-    """The compiled kernel for one element kind, vector width, unit (2: complex) and tile."""
+def stencil_kernel(kind: str, vector_bytes: int, unit: int, rows: int, width: int, ahead: int) -> Any:
+    """The compiled kernel for one element kind, vector width, unit (2: complex) and tile.
+
+    With `ahead`, samples of the next tile are asked for; a kernel of its own, since a branch per line cost 3 to 10 %.
+    """
     lanes, size = lanes_of(kind, vector_bytes), int(kind[1:]) // 8
     name = f"stencil_{kind}_{rows}x{width * lanes}_{'complex' if unit == 2 else 'real'}_{8 * vector_bytes}bit"
-    return _make_channel_kernel(kind, size, lanes, rows, width, unit, name)
+    return _make_channel_kernel(kind, size, lanes, rows, width, unit, ahead, name + "_ahead" * ahead)
 
 
 def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int, rows: int, width: int) -> int:

@@ -168,32 +168,40 @@ def _store_rows(
 
 @intrinsic(prefer_literal=True)
 def stencil_tile(
-    typingctx, kind, lanes, rows, width, masked, table, nlines, chain_lines, ntaps, x, step, weights, tap_step, masks,
-    tile, errors, resume, out, outputs, count, row_bytes, bias, relu, is_far,
+    typingctx, kind, lanes, rows, width, masked, ahead, table, nlines, chain_lines, ntaps, x, step, weights, tap_step,
+    masks, tile, errors, resume, out, outputs, count, row_bytes, bias, relu, is_far,
 ):  # fmt: skip
     """A tile of a stencil: samples come straight from the rows of the input, wherever the taps fall.
 
     `table` lists `nlines` pairs of element offsets: of the line of samples behind `x`, of its weights behind
     `weights`. Tap t reads the vectors that start ``t * step`` elements into the line; its weight for tile row r stands
     ``t * tap_step + r`` elements into the line's weights. With `masked`, `masks` lists for each tap and
-    vector the lanes to read; the others count as zeros. `tile` is a buffer of ``rows * width`` vectors, added to if
-    `resume`; every `chain_lines` lines make one chain. With `errors` (an address, else 0) the chains are added exactly.
+    vector the lanes to read; the others count as zeros. With `ahead` each line asks for the samples that the next tile
+    will read of it. `tile` is a buffer of ``rows * width`` vectors, added to if `resume`; every `chain_lines` lines
+    make one chain. With `errors` (an address, else 0) the chains are added exactly.
 
     With `out` (an address, else 0; not with `errors`) the last chain, and what the tile holds, go straight to `outputs`
     rows of the result, `count` sums of each (`_store_rows`).
     """
-    kind_name, lane_count, tile_rows, tile_width, is_masked = literals(kind, lanes, rows, width, masked)
+    kind_name, lane_count, tile_rows, tile_width, is_masked, is_ahead = literals(
+        kind, lanes, rows, width, masked, ahead
+    )
 
     def codegen(context, builder, signature, args):
-        table, nlines, chain_lines, ntaps, x, step, weights, tap_step, masks, tile, errors, resume = args[5:17]
-        out, outputs, count, row_bytes, bias, relu, is_far = args[17:]
+        table, nlines, chain_lines, ntaps, x, step, weights, tap_step, masks, tile, errors, resume = args[6:18]
+        out, outputs, count, row_bytes, bias, relu, is_far = args[18:]
         vectors, integers = Vectors(builder, kind_name, lane_count), Vectors(builder, "i64", 1)
         sample_step, weight_step = vectors.at(constant(0), step), vectors.at(constant(0), tap_step)
+        line_elements = 64 // vectors.size
 
         def over_lines(line, carried):
             entry = integers.at(carried[0], builder.mul(line, constant(2)))
             at = vectors.at(x, integers.load_scalar(entry))
             at_weights = vectors.at(weights, integers.load_scalar(integers.at(entry, 1)))
+            if is_ahead:
+                last = builder.add(at, builder.mul(sample_step, builder.sub(ntaps, constant(1))))
+                for place in range(tile_width * lane_count, 2 * tile_width * lane_count, line_elements):
+                    vectors.prefetch(vectors.at(last, place))
 
             def over_taps(tap, inner):
                 at, at_weights, tap_masks, *sums = inner
@@ -235,8 +243,8 @@ def stencil_tile(
         return context.get_dummy_value()
 
     arguments = (
-        kind, lanes, rows, width, masked, table, nlines, chain_lines, ntaps, x, step, weights, tap_step, masks, tile,
-        errors, resume, out, outputs, count, row_bytes, bias, relu, is_far,
+        kind, lanes, rows, width, masked, ahead, table, nlines, chain_lines, ntaps, x, step, weights, tap_step, masks,
+        tile, errors, resume, out, outputs, count, row_bytes, bias, relu, is_far,
     )  # fmt: skip
     return returns(types.void, arguments), codegen
 
