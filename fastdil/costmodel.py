@@ -28,8 +28,9 @@ _AMX = {
 #: avx512: AMD EPYC (Zen 5), 2026-11-30; those of `winograd` from 190 problems that it takes, those of `direct` with 90
 #: problems of seed 2 besides, its "far" and "lay_out" set: they matter where other methods are slower.
 #: avx512 on Intel: Xeon (Granite Rapids), 2026-11-30; `winograd` with 56 problems of seed 11 that it takes.
-#: avx512 in halves (`hardware.Machine.has_halves`): AMD EPYC (Zen 4), 2026-11-30; `winograd` with 150 problems of seed
-#: 11 that it takes, the layers counted three times, `direct`'s "far" and "lay_out" set.
+#: avx512 in halves (`hardware.Machine.has_halves`): AMD EPYC (Zen 4), 2026-12-01, seeds 5 and 3; `direct`'s "far",
+#: "begin" and "lay_out" and `im2col`'s "gather" and "line" set; `winograd` from 150 problems of seed 11 and these.
+#: `direct`'s "gather" on the others was counted in vectors, and is scaled.
 #: avx2: AMD EPYC (Zen 3), 2026-11-29. `winograd` has become faster since, by other amounts of work: it merges sums and
 #: fetches samples sooner; its "transform" is a guess.
 #: `winograd`'s "task", "run", "backward", "stream" and "spill" are set, "transform" (in halves) and "fetch" (AVX2) too:
@@ -40,7 +41,7 @@ NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {
         "reference": {"call": 3000.0, "output": 7.89, "product": 1.23, "prepare": 0.0, "weight": 0.0},
         "direct": {
             "call": 1280.0, "unit": 47.5, "tile": 0.94, "store": 4.05, "cycle": 0.235, "dense": 0.292,
-            "straight": 0.309, "begin": 7.09, "lay_out": 3.0, "masked": 0.384, "gather": 6.96, "pair": 1.57,
+            "straight": 0.309, "begin": 7.09, "lay_out": 3.0, "masked": 0.384, "gather": 4.2, "pair": 1.57,
             "index": 0.931, "byte": 0.0339, "far": 1.6, "prepare": 860.0, "weight": 0.679,
         },
         "im2col": {
@@ -62,7 +63,7 @@ NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {
         "reference": {"call": 15600.0, "output": 10.9, "product": 1.97, "prepare": 0.0, "weight": 0.0},
         "direct": {
             "call": 1910.0, "unit": 39.9, "tile": 10.3, "store": 3.12, "cycle": 0.413, "dense": 0.501,
-            "straight": 0.583, "begin": 2.12, "lay_out": 3.0, "masked": 0.451, "gather": 4.45, "pair": 1.34,
+            "straight": 0.583, "begin": 2.12, "lay_out": 3.0, "masked": 0.451, "gather": 2.7, "pair": 1.34,
             "index": 1.6, "byte": 0.0465, "far": 1.6, "prepare": 3800.0, "weight": 1.38,
         },
         "im2col": {
@@ -83,21 +84,21 @@ NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {
     "avx512 in halves": {
         "reference": {"call": 3520.0, "output": 12.1, "product": 1.74, "prepare": 0, "weight": 0.0},
         "direct": {
-            "call": 1580.0, "unit": 66.9, "tile": 15.9, "store": 2.63, "cycle": 0.514, "dense": 0.649,
-            "straight": 0.629, "begin": 0.0, "lay_out": 3.0, "masked": 0.334, "gather": 7.68, "pair": 1.68,
-            "index": 1.64, "byte": 0.027, "far": 1.0, "prepare": 1700.0, "weight": 1.33,
+            "call": 1880.0, "unit": 45.3, "tile": 37.3, "store": 1.42, "cycle": 0.475, "dense": 0.624,
+            "straight": 0.615, "begin": 3.0, "lay_out": 3.0, "masked": 0.406, "gather": 4.8, "pair": 2.31,
+            "index": 1.3, "byte": 0.0152, "far": 0.5, "prepare": 1700.0, "weight": 1.33,
         },
         "im2col": {
-            "call": 0.0, "task": 705.0, "store": 5.62, "copy": 2.0, "run": 0.635, "gather": 18.1, "entry": 12.4,
-            "line": 9.0, "index": 2.52, "stream": 0.0, "fma": 0.311, "prepare": 0.0, "weight": 0.86,
+            "call": 900.0, "task": 721.0, "store": 4.98, "copy": 1.8, "run": 1.0, "gather": 16.0, "entry": 12.8,
+            "line": 12.0, "index": 3.68, "stream": 0.0, "fma": 0.321, "prepare": 0.0, "weight": 0.86,
         },
         "fft": {
-            "call": 10300.0, "task": 0.0, "butterfly": 0.705, "mix": 0.348, "move": 9.46, "element": 0.0,
-            "spill": 1.74, "stream": 0.0, "prepare": 43400.0, "weight": 1.83,
+            "call": 9060.0, "task": 71.1, "butterfly": 0.256, "mix": 0.356, "move": 10.5, "element": 0.0,
+            "spill": 2.07, "stream": 0.0, "prepare": 43400.0, "weight": 1.83,
         },
         "winograd": {
-            "call": 27600.0, "task": 400.0, "line": 9.67, "run": 2.0, "fetch": 4.97, "forward": 2.81, "shuffle": 1.31,
-            "fma": 0.341, "backward": 1.2, "row": 19.8, "store": 4.23, "transform": 20.0, "stream": 0.01,
+            "call": 27600.0, "task": 400.0, "line": 25.0, "run": 2.0, "fetch": 2.5, "forward": 1.9, "shuffle": 0.8,
+            "fma": 0.341, "backward": 1.8, "row": 12.0, "store": 3.0, "transform": 20.0, "stream": 0.01,
             "spill": 0.05, "prepare": 35600.0, "weight": 3.02,
         },
         "amx": _AMX,  # with the emulated unit only
@@ -106,7 +107,7 @@ NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {
         "reference": {"call": 2740.0, "output": 14.9, "product": 2.59, "prepare": 0.0, "weight": 0.0},
         "direct": {
             "call": 5120.0, "unit": 77.4, "tile": 15.1, "store": 2.94, "cycle": 0.362, "dense": 0.521,
-            "straight": 0.356, "begin": 0.0, "lay_out": 3.23, "masked": 0.431, "gather": 3.62,
+            "straight": 0.356, "begin": 0.0, "lay_out": 3.23, "masked": 0.431, "gather": 4.3,
             "pair": 2.01, "index": 1.2, "byte": 0.0499, "far": 1.64, "prepare": 1800.0, "weight": 1.58,
         },
         "im2col": {

@@ -590,7 +590,7 @@ def test_samples_asked_for_ahead(case, monkeypatch):
     x, w, bias, truth, limit = prepared(case, "float32", "normal", True)
     plain = fastdil.plan(w, bias, method="direct", **case.args)(x)
     monkeypatch.setattr(direct_layouts, "_FAR_INPUT", -1)
-    monkeypatch.setattr(direct_layouts, "_MANY_LINES", 1)
+    monkeypatch.setattr(direct_layouts, "_MANY_LINES", 0)
     assert direct_layouts.ChannelLayout(Problem.create(x.shape, w.shape, dtype="float32", **case.args)).is_ahead
     ahead = fastdil.plan(w, bias, method="direct", **case.args)(x)
     np.testing.assert_array_equal(ahead, plain)

@@ -17,6 +17,8 @@ from fastdil.problem import Problem
 _CHUNK_PIXELS = 4096
 #: Multiply-accumulates worth a task of their own: several microseconds.
 TASK_MACS = 1 << 19
+#: Samples that make one "gather" of the features: they are fetched one by one, whatever the lanes of a vector.
+GATHERED = 8
 #: Signals are folded from so many taps on, unless more than this share of the work would be lanes without outputs.
 _FEWEST_FOLDED, _MOST_WASTE = 24, 1.6
 #: Bytes of a vector -> output channels of a tile -> its vectors, the first for long rows: each is a kernel to compile.
@@ -120,7 +122,7 @@ class Layout:
             "begin": 0,
             "lay_out": 0,
             "masked": steps * width * masked,
-            "gather": steps / blocks * width * gathered,
+            "gather": steps / blocks * self.strip * problem.unit / GATHERED * gathered,
             "pair": steps / blocks * width * paired,
             "index": self._indices(gathered, masked) / threads,
             "byte": problem.dtype.itemsize * elements / threads,

@@ -7,6 +7,7 @@ from typing import Any
 
 from fastdil.algorithms.compiled import element_kind
 from fastdil.algorithms.direct_layouts import (
+    GATHERED,
     TASK_MACS,
     ChannelLayout,
     FoldLayout,
@@ -150,6 +151,15 @@ class PlaneLayout(_PlanesLayout):
     def kernel(self) -> Any:
         is_single = self.problem.terms <= planes.SINGLE_TERMS
         return planes.plane_kernel(self.kind, self.vector_bytes, *self.tile, is_single)
+
+    def features(self, threads: int) -> dict[str, float]:
+        amounts, problem = super().features(threads), self.problem
+        if amounts["gather"] == 0:
+            return amounts
+        # Segments of lines that the padding continues are gathered once, for all taps and all rows of a tile.
+        lines = problem.group_in * problem.kernel[0] * (problem.kernel[1] + self.tile[0] - 1)
+        samples = lines * int(self.params[planes.SEGMENT])
+        return amounts | {"gather": self._tile_lines() * self._tiles()[1] * samples / GATHERED / threads}
 
     def _line_cycles(self) -> float:
         rows, width = self.tile
