@@ -28,7 +28,7 @@ _AMX = {
 #: avx512: AMD EPYC (Zen 5), 2026-11-30; those of `winograd` from 190 problems that it takes, those of `direct` with 90
 #: problems of seed 2 besides, its "far" and "lay_out" set: they matter where other methods are slower.
 #: avx512 on Intel: Xeon (Granite Rapids), 2026-11-30; `winograd` with 56 problems of seed 11 that it takes.
-#: avx512 in halves (`hardware.Machine.has_halves`): AMD EPYC (Zen 4), 2026-12-01, seeds 5 and 3; `direct`'s "far",
+#: avx512 in halves (`hardware.Machine.has_halves`): AMD EPYC (Zen 4), 2026-12-01, seeds 3, 5, 7 and 13; `direct`'s
 #: "begin" and "lay_out" and `im2col`'s "gather" and "line" set; `winograd` from 150 problems of seed 11 and these.
 #: `direct`'s "gather" on the others was counted in vectors, and is scaled.
 #: avx2: AMD EPYC (Zen 3), 2026-11-29. `winograd` has become faster since, by other amounts of work: it merges sums and
@@ -84,13 +84,13 @@ NANOSECONDS: dict[str, dict[str, dict[str, float]]] = {
     "avx512 in halves": {
         "reference": {"call": 3520.0, "output": 12.1, "product": 1.74, "prepare": 0, "weight": 0.0},
         "direct": {
-            "call": 1880.0, "unit": 45.3, "tile": 37.3, "store": 1.42, "cycle": 0.475, "dense": 0.624,
-            "straight": 0.615, "begin": 3.0, "lay_out": 3.0, "masked": 0.406, "gather": 4.8, "pair": 2.31,
-            "index": 1.3, "byte": 0.0152, "far": 0.5, "prepare": 1700.0, "weight": 1.33,
+            "call": 1680.0, "unit": 60.0, "tile": 33.0, "store": 0.6, "cycle": 0.255, "dense": 0.337,
+            "straight": 0.359, "begin": 3.0, "lay_out": 2.0, "masked": 0.295, "gather": 5.0, "pair": 2.1,
+            "index": 1.27, "byte": 0.0172, "far": 1.3, "prepare": 1700.0, "weight": 1.33,
         },
         "im2col": {
-            "call": 900.0, "task": 721.0, "store": 4.98, "copy": 1.8, "run": 1.0, "gather": 16.0, "entry": 12.8,
-            "line": 12.0, "index": 3.68, "stream": 0.0, "fma": 0.321, "prepare": 0.0, "weight": 0.86,
+            "call": 500.0, "task": 820.0, "store": 5.1, "copy": 1.7, "run": 1.2, "gather": 12.0, "entry": 13.1,
+            "line": 14.0, "index": 3.3, "stream": 0.0, "fma": 0.321, "prepare": 0.0, "weight": 0.86,
         },
         "fft": {
             "call": 9060.0, "task": 71.1, "butterfly": 0.256, "mix": 0.356, "move": 10.5, "element": 0.0,

@@ -149,8 +149,12 @@ class Layout:
 
 
 def step_cycles(rows: int, width: int) -> float:
-    """What bounds a step: two multiply-adds a cycle; two loads, where unaligned samples take two; a latency of four."""
-    return max(rows * width / 2, (2 * width + rows) / 2, 4)
+    """What bounds a step: two multiply-adds a cycle; two loads, where unaligned samples take two; a latency of four.
+
+    Vectors that run in halves take twice as long, but for the latency.
+    """
+    parts = 2 if machine().has_halves and machine().vector_bytes == 64 else 1
+    return max(parts * rows * width / 2, (2 * parts * width + rows) / 2, 4)
 
 
 #: Outputs of a group, and a result in sizes of L2, from which rows of the result are asked for before they are stored,

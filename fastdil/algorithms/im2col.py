@@ -143,6 +143,14 @@ def _short_lines(region: regions.Region, lanes: int) -> int:
     return max(depth * height - -(-depth * height * width // lanes), 0) * (depth_taps * height_taps + width_taps)
 
 
+def _stored_vectors(problem: Problem, region: regions.Region, lanes: int) -> float:
+    """Vectors of one output channel that are stored: rows of a region that is narrower than the map end in parts."""
+    depth, height, width = (hi - lo for (lo, hi), _ in region.bands)
+    if width == problem.out_size[2]:
+        return region.pixels * problem.unit / lanes
+    return depth * height * -(-width * problem.unit // lanes)
+
+
 def packing_time(weights: dict[str, float], packed: PackedVectors) -> float:
     """Nanoseconds that fetching is predicted to take, by the weights of a method."""
     return weights["copy"] * packed.copies + weights["run"] * packed.runs + weights["gather"] * packed.gathers
@@ -195,7 +203,7 @@ class Layout:
         return {
             "call": 1,
             "task": self.tasks / threads,
-            "store": sum(region.pixels for region in self.plan) * problem.group_out * self.unit * planes / lanes,
+            "store": sum(_stored_vectors(problem, region, lanes) for region in self.plan) * problem.group_out * planes,
             "copy": copies * problem.group_in,
             "run": runs * problem.group_in,
             "gather": gathers * problem.group_in,
