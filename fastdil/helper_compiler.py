@@ -10,7 +10,8 @@ from __future__ import annotations
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import PassManager, register_pass
-from numba.core.typed_passes import NativeLowering
+from numba.core.typed_passes import NativeLowering, NopythonRewrites
+from numba.core.untyped_passes import InlineClosureLikes
 
 
 class _LinkedLibrary(JITCodeLibrary):
@@ -43,6 +44,10 @@ class _HelperLowering(NativeLowering):
         return True
 
 
+#: Passes over array expressions and closures, of which helpers have none: a twentieth of the time.
+_LEFT_OUT = (NopythonRewrites, InlineClosureLikes)
+
+
 class HelperCompiler(CompilerBase):
     """Numba's pipeline for compiled functions, but for its end."""
 
@@ -52,7 +57,9 @@ class HelperCompiler(CompilerBase):
         standard = DefaultPassBuilder.define_nopython_pipeline(self.state)
         manager = PassManager("helper")
         manager.passes = [
-            (_HelperLowering if step is NativeLowering else step, about) for step, about in standard.passes
+            (_HelperLowering if step is NativeLowering else step, about)
+            for step, about in standard.passes
+            if step not in _LEFT_OUT
         ]
         manager.finalize()
         return [manager]

@@ -178,7 +178,8 @@ def look_at_tile(
         if magnitude > seen:
             seen, counted = magnitude, loud
         if looks < _LOOKED_AT:
-            squares += (load_element(kind, outputs + which * output_step + tile * size) - value) ** 2
+            error = load_element(kind, outputs + which * output_step + tile * size) - value
+            squares += error * error  # a power would be compiled from a function of its own
             looks += 1
         if load <= SURE_LOAD * seen or (looks == _LOOKED_AT and load <= most_load * seen):
             break
