@@ -414,6 +414,9 @@ def _phases():
     yield Case("phase", (1, 64, 12, 12), (290, 64, 3, 3), padding=1)  # several chunks of outputs
     yield Case("phase", (2, 192, 9, 20), (27, 64, 3, 3), padding=2, dilation=2, groups=3)
     yield Case("phase", (2, 96, 60), (27, 32, 3), padding=2, dilation=2, groups=3)
+    yield Case("phase", (1, 64, 21, 40), (5, 64, 3, 3), padding=(18, 25), dilation=(18, 25))  # few pairs of rows
+    yield Case("phase", (1, 300, 21, 40), (5, 300, 3, 3), padding=(18, 25), dilation=(18, 25))
+    yield Case("phase", (1, 64, 3, 21, 40), (5, 64, 3, 3, 3), padding=(1, 18, 25), dilation=(1, 18, 25))
     yield Case("phase", (1, 24, 5, 6, 20), (9, 24, 3, 3, 3), padding=2, dilation=2)
     yield Case("phase", (1, 70, 4, 5, 9), (9, 70, 2, 3, 3), padding=((1, 0), (-1, 2), (1, 1)))
 

@@ -94,7 +94,7 @@ def test_bits_are_those_of_rows(method, dtype, x_shape, w_shape, args, at_once, 
     """Whole batches, and few samples at a time."""
     x, w, bias = numbers(x_shape, dtype), numbers(w_shape, dtype), numbers(w_shape[:1], dtype)
     real = channels_first.samples_at_once
-    monkeypatch.setattr(f"fastdil.algorithms.{method}.samples_at_once", lambda *given: min(real(*given), at_once))
+    monkeypatch.setattr("fastdil.algorithms.channels_first.samples_at_once", lambda *given: min(real(*given), at_once))
     rows = fastdil.plan(w, bias, method=method, **args)(x)
     plan = fastdil.plan(w, bias, method=method, **args)
     for view in (channels_last(x), channels_last(x)[:, :, ..., ::-1][..., ::-1]):

@@ -21,29 +21,20 @@ _SHARE = 0.5
 _SIZES = (4, 8)
 
 
-def samples_at_once(problem: Problem, x_strides: tuple[int, ...], scratch_bytes: int = 0) -> int:
-    """How many samples of the batch to copy at a time, beside so much scratch memory.
-
-    0 where channels are not neighbours, or nothing fits.
-    """
-    size, sample_bytes = problem.dtype.itemsize, _row_strides(problem)[0]
-    if x_strides[1] != size or problem.in_channels == 1 or size not in _SIZES or sample_bytes == 0:
-        return 0
-    room = min(int(_SHARE * limit_bytes()), limit_bytes() - scratch_bytes)
-    return min(max(room // sample_bytes, 0), problem.batch)
-
-
-def through_copies(
+def bind_to_rows(
     problem: Problem,
     x_strides: tuple[int, ...],
-    at_once: int,
     threads: int,
     bind: Callable[[Problem, tuple[int, ...], int], Call],
+    scratch_bytes: int = 0,
 ) -> Call:
-    """What `bind` makes of an input in rows, for a channels-last one, `at_once` samples at a time.
+    """What `bind` makes of the problem, if its input is in rows; else of copies in rows, some samples at a time.
 
-    `bind` also gets the bytes of the workspace that copies take.
+    `bind` also gets the bytes of the workspace that copies take, which leave `scratch_bytes` of it.
     """
+    at_once = samples_at_once(problem, x_strides, scratch_bytes)
+    if at_once == 0:
+        return bind(problem, x_strides, 0)
     counts = [at_once] * (problem.batch // at_once)
     if problem.batch % at_once:
         counts.append(problem.batch % at_once)
@@ -62,6 +53,18 @@ def through_copies(
                 first += count
 
     return call
+
+
+def samples_at_once(problem: Problem, x_strides: tuple[int, ...], scratch_bytes: int = 0) -> int:
+    """How many samples of the batch to copy at a time, beside so much scratch memory.
+
+    0 where channels are not neighbours, or nothing fits.
+    """
+    size, sample_bytes = problem.dtype.itemsize, _row_strides(problem)[0]
+    if x_strides[1] != size or problem.in_channels == 1 or size not in _SIZES or sample_bytes == 0:
+        return 0
+    room = min(int(_SHARE * limit_bytes()), limit_bytes() - scratch_bytes)
+    return min(max(room // sample_bytes, 0), problem.batch)
 
 
 def _row_strides(problem: Problem) -> tuple[int, ...]:

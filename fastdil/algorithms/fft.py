@@ -13,7 +13,7 @@ import numpy as np
 from fastdil import costmodel
 from fastdil.addresses import address_of
 from fastdil.algorithms.base import Call, Estimate, Weights
-from fastdil.algorithms.channels_first import samples_at_once, through_copies
+from fastdil.algorithms.channels_first import bind_to_rows
 from fastdil.algorithms.compiled import all_finite, crop_bytes, real_strides
 from fastdil.algorithms.overlap_save import Cut, Tables, best_cut, parameters
 from fastdil.algorithms.spectra import Spectra, Transform
@@ -60,12 +60,11 @@ class Fft:
         return Weights(Spectra(problem, w), all_finite(w))
 
     def bind(self, problem: Problem, x_strides: tuple[int, ...], finite: bool, threads: int) -> Call:
-        def bind(part: Problem, strides: tuple[int, ...], _reserved: int = 0) -> Call:
+        def bind(part: Problem, strides: tuple[int, ...], _reserved: int) -> Call:
             return self._bind_rows(part, strides, threads)
 
         cut = _cut(problem)
-        at_once = samples_at_once(problem, x_strides, _workers(cut, threads) * cut.scratch_bytes)
-        return through_copies(problem, x_strides, at_once, threads, bind) if at_once else bind(problem, x_strides)
+        return bind_to_rows(problem, x_strides, threads, bind, _workers(cut, threads) * cut.scratch_bytes)
 
     def _bind_rows(self, problem: Problem, x_strides: tuple[int, ...], threads: int) -> Call:
         cut = _cut(problem)

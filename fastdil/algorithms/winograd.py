@@ -9,7 +9,7 @@ import numpy as np
 from fastdil import costmodel
 from fastdil.addresses import address_of
 from fastdil.algorithms.base import Call, Estimate, Weights
-from fastdil.algorithms.channels_first import samples_at_once, through_copies
+from fastdil.algorithms.channels_first import bind_to_rows
 from fastdil.algorithms.compiled import bound_parameters, crop_bytes
 from fastdil.algorithms.winograd_layout import LEAST_TERMS, MOST_TERMS, Layout, arranged, has_partners
 from fastdil.cache import BoundedCache
@@ -110,11 +110,10 @@ class Winograd:
         return Weights(_Weights(problem, w))
 
     def bind(self, problem: Problem, x_strides: tuple[int, ...], finite: bool, threads: int) -> Call:
-        def bind(part: Problem, strides: tuple[int, ...], reserved: int = 0) -> Call:
+        def bind(part: Problem, strides: tuple[int, ...], reserved: int) -> Call:
             return self._bind_rows(part, strides, threads, reserved)
 
-        at_once = samples_at_once(problem, x_strides)
-        return through_copies(problem, x_strides, at_once, threads, bind) if at_once else bind(problem, x_strides)
+        return bind_to_rows(problem, x_strides, threads, bind)
 
     def _bind_rows(self, problem: Problem, x_strides: tuple[int, ...], threads: int, reserved: int) -> Call:
         """`bind`, with `reserved` bytes of the workspace taken."""

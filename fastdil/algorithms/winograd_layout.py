@@ -44,9 +44,9 @@ _MOST_AT_ONCE = 1 << 20
 
 #: What a layout tells the kernel, under the same names in capitals.
 _FIELDS = (
-    "lines", "plane_lines", "task_lines", "line_blocks", "row_step", "column_step", "tiles", "chunk", "chunks",
-    "run_chunks", "group_blocks", "task_blocks", "is_shared", "long_runs", "long_blocks", "short_blocks", "part",
-    "is_by_tap", "lazy_blocks", "rows_before", "columns_before",
+    "lines", "plane_lines", "pair_lines", "task_lines", "line_blocks", "row_step", "column_step", "tiles", "chunk",
+    "chunks", "run_chunks", "group_blocks", "task_blocks", "is_shared", "long_runs", "long_blocks", "short_blocks",
+    "part", "is_by_tap", "lazy_blocks", "rows_before", "columns_before",
 )  # fmt: skip
 
 
@@ -97,6 +97,7 @@ class Layout:
         self.row_step, self.plane_lines = _groups(self.forms[0], problem.dilation[1], height)
         self.column_step, self.tiles = _groups(self.forms[1], problem.dilation[2], width)
         self.lines = depth * self.plane_lines
+        self.pair_lines = problem.size[1] - problem.dilation[1] if self.forms[0] == PAIR else self.plane_lines
         self.group_blocks = block_tail(problem, self.rows)
         self.terms = problem.group_in * problem.kernel[0]
         self.is_exact = self.terms > tasks.PLAIN_TERMS
@@ -207,6 +208,16 @@ class Layout:
             total += count * (strips * self.width + (2 if rest == 1 and self.rows < 8 else rest))
         return total * self.chunks
 
+    def _full(self) -> float:
+        """Share of products that are computed: two of three frequencies do not see phases of a single sample."""
+        if self.pair_lines == self.plane_lines:
+            return 1
+        if self.is_shared or self.task_lines < self.plane_lines:
+            return 1 - 2 / 3 * (1 - self.pair_lines / self.plane_lines)
+        strip = self.lanes * self.width
+        strips, full = (-(-lines * self.chunk // strip) for lines in (self.plane_lines, self.pair_lines))
+        return 1 - 2 / 3 * (1 - full / strips)
+
     def _fetched(self) -> float:
         """Copies for one line, where padding repeats samples: vectors, and samples outside the input one by one."""
         problem, window = self.problem, self.problem.windows[2]
@@ -235,7 +246,7 @@ class Layout:
             "fetch": transformed * self._fetched(),
             "forward": forward,
             "shuffle": forward if is_apart and self.column_step < self.lanes else 0,
-            "fma": self._vectors() * planes * frequencies * terms * (rows + tasks.PROBES),
+            "fma": self._vectors() * self._full() * planes * frequencies * terms * (rows + tasks.PROBES),
             "backward": vectors * frequencies * rows,
             "row": lines * OUTPUTS[self.forms[0]] * problem.group_out,
             "store": problem.out_pixels / self.lanes * problem.group_out * planes,

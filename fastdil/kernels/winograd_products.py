@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastdil.jit import helper
 from fastdil.kernels.geometry import GROUP_IN, KD
 from fastdil.kernels.intrinsics import call_kernel, load_i64
+from fastdil.kernels.winograd_samples import clear
 from fastdil.kernels.winograd_tasks import (
     ERRORS,
     FIRST_BLOCK,
@@ -16,6 +17,7 @@ from fastdil.kernels.winograd_tasks import (
     LAZY_BLOCKS,
     LINE_TILES,
     PACKING,
+    PAIR_STRIPS,
     PANEL,
     PART,
     PITCH,
@@ -59,6 +61,9 @@ def multiply_blocks(
 
     `weights` is where their spectra begin, `probes` the probes' (0: without them), which count as the block behind.
     One frequency after the other, and at each all outputs of a strip before the next one: its samples stay in L1.
+
+    Where phases along the height may have a single sample between zeros (F(2,2)), only the second third of frequencies
+    sees it, or goes to an output that exists: the sums of strips with no other tiles are zero at the others.
     """
     strip_bytes, tile_bytes, row_bytes = width * lanes * size, rows * width * lanes * size, rows * size
     depths, pitch = load_i64(params, KD), load_i64(params, PITCH)
@@ -71,6 +76,7 @@ def multiply_blocks(
     block_bytes = vectors * lanes * row_bytes
     first_sums = scratch + load_i64(params, SUMS) + (first - load_i64(state, FIRST_BLOCK)) * block_bytes
     for frequency in range(frequencies):
+        full = load_i64(state, STRIPS if frequency * 3 // frequencies == 1 else PAIR_STRIPS)
         for strip in range(load_i64(state, STRIPS)):
             used = min(width, vectors - strip * width)
             for block in range(last - first + (1 if probes != 0 else 0)):
@@ -78,10 +84,15 @@ def multiply_blocks(
                 if block == last - first:
                     at, is_probe = probes, 1
                 sums = first_sums + block * block_bytes + strip * tile_bytes
-                multiply_tile(
-                    kind, lanes, rows, chain, used, at + frequency * spectrum_step, panel + strip * strip_bytes, taps,
-                    tap_step, terms, pitch, sums, sums + errors if errors > 0 else 0, resume, is_probe,
-                )  # fmt: skip
+                if strip < full:
+                    multiply_tile(
+                        kind, lanes, rows, chain, used, at + frequency * spectrum_step, panel + strip * strip_bytes,
+                        taps, tap_step, terms, pitch, sums, sums + errors if errors > 0 else 0, resume, is_probe,
+                    )  # fmt: skip
+                elif resume == 0:
+                    clear(kind, lanes, sums, rows * used * lanes)
+                    if errors > 0:
+                        clear(kind, lanes, sums + errors, rows * used * lanes)
         panel += frequency_step
         first_sums += sums_step
 

@@ -17,6 +17,7 @@ PLAIN_TERMS = 256
 (
     LINES,  # of one sample: depths times lines of one depth
     PLANE_LINES,  # of one depth
+    PAIR_LINES,  # of these, the first ones, whose phases along the height have more than one sample
     TASK_LINES,
     LINE_BLOCKS,  # tasks that share the lines of a sample
     IS_SHARED,  # 1 if the lines of a task are a dilation of the depth apart, so that their taps share samples
@@ -57,8 +58,8 @@ PLAIN_TERMS = 256
     LOADS,
     JOINED,  # byte offsets of the parts of the scratch memory
     ERRORS,  # bytes from sums to what was rounded away from them, if blocks are added exactly; else 0
-) = range(GEOMETRY, GEOMETRY + 42)
-FIELDS = 42
+) = range(GEOMETRY, GEOMETRY + 43)
+FIELDS = 43
 
 #: What the `w` argument points to: spectra of all weights (unless tasks transform them), the kernel that makes them,
 #: weights as given, those of the probes, the report, the largest loads of each sample so far (outputs, probes).
@@ -83,9 +84,10 @@ REPORT_ROWS, REPORT_FIELDS = 2, 3
     LINE_TILES,
     FIRST_COLUMN,
     STRIPS,
+    PAIR_STRIPS,  # with tiles of `PAIR_LINES`: the first ones
     VECTORS,
-) = range(12)
-STATE_FIELDS = 12
+) = range(13)
+STATE_FIELDS = 13
 
 
 @helper
@@ -133,6 +135,16 @@ def panel_width(params, state):
 
 
 @helper
+def pair_lines(params, state):
+    """Lines of the task up to the last one whose phases have more than one sample; all if it has several planes."""
+    count, first, lines = load_i64(state, TASK_LINE_COUNT), load_i64(state, FIRST_LINE), load_i64(params, PLANE_LINES)
+    left = load_i64(params, PAIR_LINES) - first % lines
+    if load_i64(params, IS_SHARED) != 0:
+        return count if left > 0 else 0
+    return count if first % lines + count > lines else min(max(left, 0), count)
+
+
+@helper
 def open_task(params, state, task, width, lanes, width_outputs):
     """Decode a task."""
     rest, line_blocks, chunks = task, load_i64(params, LINE_BLOCKS), load_i64(params, CHUNKS)
@@ -160,6 +172,8 @@ def open_task(params, state, task, width, lanes, width_outputs):
     vectors = (load_i64(state, TASK_LINE_COUNT) * tiles + lanes - 1) // lanes
     store_i64(state, VECTORS, vectors)
     store_i64(state, STRIPS, (vectors + width - 1) // width)
+    strip = width * lanes
+    store_i64(state, PAIR_STRIPS, (pair_lines(params, state) * tiles + strip - 1) // strip)
 
 
 def packing_bytes(params: np.ndarray, kind: str, vector_bytes: int) -> int:
