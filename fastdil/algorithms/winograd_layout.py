@@ -210,13 +210,13 @@ class Layout:
 
     def _full(self) -> float:
         """Share of products that are computed: two of three frequencies do not see phases of a single sample."""
-        if self.pair_lines == self.plane_lines:
-            return 1
-        if self.is_shared or self.task_lines < self.plane_lines:
-            return 1 - 2 / 3 * (1 - self.pair_lines / self.plane_lines)
-        strip = self.lanes * self.width
-        strips, full = (-(-lines * self.chunk // strip) for lines in (self.plane_lines, self.pair_lines))
-        return 1 - 2 / 3 * (1 - full / strips)
+        full = self.pair_lines / self.plane_lines
+        if not self.is_shared and self.task_lines == self.plane_lines:
+            strip = self.lanes * self.width
+            full = -(-self.pair_lines * self.chunk // strip) / -(-self.plane_lines * self.chunk // strip)
+        elif not self.is_shared and self.task_lines > self.plane_lines:
+            full = 1  # lines of several planes are not told apart
+        return 1 - 2 / 3 * (1 - full)
 
     def _fetched(self) -> float:
         """Copies for one line, where padding repeats samples: vectors, and samples outside the input one by one."""

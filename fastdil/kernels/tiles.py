@@ -192,7 +192,6 @@ def stencil_tile(
         out, outputs, count, row_bytes, bias, relu, is_far = args[18:]
         vectors, integers = Vectors(builder, kind_name, lane_count), Vectors(builder, "i64", 1)
         sample_step, weight_step = vectors.at(constant(0), step), vectors.at(constant(0), tap_step)
-        line_elements = 64 // vectors.size
 
         def over_lines(line, carried):
             entry = integers.at(carried[0], builder.mul(line, constant(2)))
@@ -200,7 +199,7 @@ def stencil_tile(
             at_weights = vectors.at(weights, integers.load_scalar(integers.at(entry, 1)))
             if is_ahead:
                 last = builder.add(at, builder.mul(sample_step, builder.sub(ntaps, constant(1))))
-                for place in range(tile_width * lane_count, 2 * tile_width * lane_count, line_elements):
+                for place in range(tile_width * lane_count, 2 * tile_width * lane_count, 64 // vectors.size):
                     vectors.prefetch(vectors.at(last, place))
 
             def over_taps(tap, inner):
