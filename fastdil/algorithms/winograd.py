@@ -19,7 +19,7 @@ from fastdil.kernels import winograd_tasks as tasks
 from fastdil.kernels.driver import default_threads, execute, launcher
 from fastdil.kernels.winograd import winograd_kernel
 from fastdil.kernels.winograd_guard import MOST_COHERENCE, MOST_ERROR, MOST_LOAD, SURE_LOAD
-from fastdil.kernels.winograd_tiles import TAPS
+from fastdil.kernels.winograd_transforms import TAPS
 from fastdil.kernels.winograd_weights import weight_kernel
 from fastdil.problem import Problem
 

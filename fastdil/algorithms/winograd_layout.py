@@ -11,8 +11,8 @@ from fastdil.algorithms.compiled import block_tail, element_kind
 from fastdil.hardware import machine
 from fastdil.kernels import winograd_tasks as tasks
 from fastdil.kernels.geometry import fill, lanes_of
-from fastdil.kernels.tiles import tile_shape
-from fastdil.kernels.winograd_tiles import OUTPUTS, PAIR, SAMPLES, TAPS
+from fastdil.kernels.winograd_tiles import tile_shape
+from fastdil.kernels.winograd_transforms import OUTPUTS, PAIR, SAMPLES, TAPS
 from fastdil.problem import Problem
 from fastdil.workspace import limit_bytes
 
@@ -29,8 +29,8 @@ _LINE_PARTS = (1, 2, 4)
 LEAST_TERMS = {False: 96, True: 576}
 #: Share of a task's scratch memory, or a little less, that `Layout._kept_bytes` counts.
 _COUNTED = 0.9
-#: Strips of tiles of one task at most.
-_MOST_STRIPS = 8
+#: Vectors of tiles of one task at most.
+_MOST_VECTORS = 24
 #: Output channels of one task at most, and parts into which those of one group are divided beyond what that asks for.
 _MOST_ROWS = 1024
 _MOST_SHARES = 8
@@ -121,7 +121,7 @@ class Layout:
         strip, least = self.width * self.lanes, -(-self.group_blocks * self.rows // _MOST_ROWS)
         shares = range(least, min(self.group_blocks, least + _MOST_SHARES - 1) + 1)
         line_parts = [parts for parts in _LINE_PARTS if parts == 1 or (self.is_by_tap and self.tiles >= parts * strip)]
-        cuts = itertools.product(range(strip, (_MOST_STRIPS + 1) * strip, strip), shares, line_parts)
+        cuts = itertools.product(range(strip, _MOST_VECTORS * self.lanes + 1, strip), shares, line_parts)
 
         def end(cut: tuple[int, int, int]) -> float:
             self._cut_tasks(*cut)

@@ -24,7 +24,6 @@ from fastdil.kernels.driver import KERNEL_ARGUMENTS
 from fastdil.kernels.finish import finish_row
 from fastdil.kernels.geometry import ACTIVATE, GROUP_IN, GROUP_OUT, GROUPS, KD, OH, OUT_PIXELS, OW, RELU, lanes_of
 from fastdil.kernels.intrinsics import call_on_row, load_element, load_i64, store_element
-from fastdil.kernels.tiles import tile_shape
 from fastdil.kernels.totals import settle_tile
 from fastdil.kernels.winograd_guard import MOST_LOAD, largest_of, look_at_tile, taps_of
 from fastdil.kernels.winograd_products import multiply_part
@@ -67,14 +66,8 @@ from fastdil.kernels.winograd_tasks import (
     open_task,
     panel_width,
 )
-from fastdil.kernels.winograd_tiles import (
-    CHAIN_TERMS,
-    LINE_CHAIN_TERMS,
-    OUTPUTS,
-    SAMPLES,
-    combine_frequencies,
-    join_runs,
-)
+from fastdil.kernels.winograd_tiles import CHAIN_TERMS, LINE_CHAIN_TERMS, tile_shape
+from fastdil.kernels.winograd_transforms import OUTPUTS, SAMPLES, combine_frequencies, join_runs
 from fastdil.workspace import ALIGNMENT
 
 
@@ -304,7 +297,7 @@ def _make_winograd_kernel(
 
 @cache
 def winograd_kernel(kind: str, vector_bytes: int, height_form: int, width_form: int) -> Any:
-    """The compiled kernel for one element kind, vector width and the forms of height and width (`winograd_tiles`)."""
+    """The compiled kernel for one element kind, vector width and forms of height and width (`winograd_transforms`)."""
     rows, width = tile_shape(vector_bytes)
     lanes = lanes_of(kind, vector_bytes)
     name = f"winograd_{height_form}x{width_form}_{kind}_{8 * vector_bytes}bit"

@@ -35,14 +35,14 @@ from fastdil.kernels.winograd_tiles import frequency_tile
 
 @helper
 def multiply_tile(
-    kind, lanes, rows, chain, used, weights, panel, taps, tap_step, terms, pitch, tile, errors, resume, is_half
+    kind, lanes, rows, width, chain, used, weights, panel, taps, tap_step, terms, pitch, tile, errors, resume, is_half
 ):  # fmt: skip
-    """One tile; the last strip may use fewer vectors than the others."""
-    if used == 3:
+    """One tile; the last strip may use fewer than `width` vectors."""
+    if used == width:
         frequency_tile(
-            kind, lanes, rows, 3, chain, weights, panel, taps, tap_step, terms, pitch, tile, errors, resume, is_half
+            kind, lanes, rows, width, chain, weights, panel, taps, tap_step, terms, pitch, tile, errors, resume, is_half
         )
-    elif used == 2:
+    elif width > 2 and used == 2:
         frequency_tile(
             kind, lanes, rows, 2, chain, weights, panel, taps, tap_step, terms, pitch, tile, errors, resume, is_half
         )
@@ -86,8 +86,9 @@ def multiply_blocks(
                 sums = first_sums + block * block_bytes + strip * tile_bytes
                 if strip < full:
                     multiply_tile(
-                        kind, lanes, rows, chain, used, at + frequency * spectrum_step, panel + strip * strip_bytes,
-                        taps, tap_step, terms, pitch, sums, sums + errors if errors > 0 else 0, resume, is_probe,
+                        kind, lanes, rows, width, chain, used, at + frequency * spectrum_step,
+                        panel + strip * strip_bytes, taps, tap_step, terms, pitch, sums,
+                        sums + errors if errors > 0 else 0, resume, is_probe,
                     )  # fmt: skip
                 elif resume == 0:
                     clear(kind, lanes, sums, rows * used * lanes)

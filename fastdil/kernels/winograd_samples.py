@@ -48,7 +48,7 @@ from fastdil.kernels.winograd_tasks import (
     line_at,
     panel_width,
 )
-from fastdil.kernels.winograd_tiles import transform_columns, transform_rows
+from fastdil.kernels.winograd_transforms import transform_columns, transform_rows
 
 
 @helper

@@ -7,8 +7,8 @@ import numpy as np
 from fastdil.jit import helper
 from fastdil.kernels.geometry import DD, GEOMETRY, GROUP_IN, GROUPS, KD, KH, KW, OD, lanes_of
 from fastdil.kernels.intrinsics import load_i64, store_i64
-from fastdil.kernels.tiles import tile_shape
-from fastdil.kernels.winograd_tiles import OUTPUTS, SAMPLES
+from fastdil.kernels.winograd_tiles import tile_shape
+from fastdil.kernels.winograd_transforms import OUTPUTS, SAMPLES
 from fastdil.workspace import ALIGNMENT, lay_out
 
 #: Terms whose blocks are added plainly; beyond, what rounding loses is kept.

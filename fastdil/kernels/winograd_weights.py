@@ -10,9 +10,9 @@ from fastdil.kernels.driver import KERNEL_ARGUMENTS
 from fastdil.kernels.geometry import GROUP_IN, GROUP_OUT, KD, lanes_of
 from fastdil.kernels.intrinsics import load_i64
 from fastdil.kernels.pack import pack_real_rows
-from fastdil.kernels.tiles import tile_shape
 from fastdil.kernels.winograd_tasks import GROUP_BLOCKS, PART, PROBES, SPECTRUM, SPECTRUM_STEP, W_PLAIN, W_PLAIN_PROBES
-from fastdil.kernels.winograd_tiles import TAPS, transform_weights
+from fastdil.kernels.winograd_tiles import tile_shape
+from fastdil.kernels.winograd_transforms import TAPS, transform_weights
 
 
 def _make_weight_kernel(
