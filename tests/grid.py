@@ -395,6 +395,8 @@ def _phases():
         for n in (2 * d, 3 * d + 1, 4 * d - 1, 5 * d, 9 * d + 5):
             yield Case("phase", (1, 32, n), (5, 32, 3), padding=d, dilation=d)
         yield Case("phase", (1, 48, 11 * d + 3), (5, 48, 2), padding=((d, 0),), dilation=d)
+        yield Case("phase", (1, 48, 11 * d), (5, 48, 2), dilation=d)
+        yield Case("phase", (1, 48, 7 * d - 1), (5, 48, 4), dilation=d)
         yield Case("phase", (2, 64, 2 * d + 3, 5 * d + 2), (9, 64, 3, 3), padding=d, dilation=d)
         yield Case("phase", (1, 32, 4 * d + 1, 17), (3, 32, 3, 1), padding=0, dilation=(d, 1))
     for n in (7, 23, 24, 25, 47, 48, 49, 97):  # tiles of a line around the strips of all instruction sets

@@ -2,7 +2,7 @@
 
 Along an axis, n samples are interpolated at n - 1 points and infinity: r taps make n + 1 - r outputs with n
 multiplications instead of r (n + 1 - r) (Winograd, Arithmetic Complexity of Computations, 1980). Most axes take six
-samples at 0, 3/4, -3/4, 3/2 and -3/2; three taps on few outputs five, at 1/2, -1/2, 3/2 and -3/2. Samples are
+samples at 0, 3/4, -3/4, 3/2 and -3/2; where outputs are few, five at 1/2, -1/2, 3/2 and -3/2. Samples are
 transformed alike for any number of taps; an axis of one tap passes through. Frequencies are as many as samples.
 
 Where an axis has only two samples in a phase, and zeros around them, two outputs of three taps are w1 x0 + w2 x1 and
@@ -22,17 +22,17 @@ from numba.extending import intrinsic
 
 from fastdil.kernels.vectors import Vectors, constant, counted_loop, literals, returns
 
-#: The *form* of an axis is its number of taps, or this one: three taps, and three outputs of five samples.
-SHORT = 13
+#: The *form* of an axis is its number of taps, or ten more: a tile of five samples instead of six.
+_SHORT = (12, 13, 14)
 #: And three taps on two samples between zeros: the tile starts where the second tap of its first output reads, and the
 #: third of its samples is one of those zeros.
 PAIR = 23
 #: Samples that one tile reads along an axis of a form, outputs that it makes, and taps.
-SAMPLES = {1: 1} | dict.fromkeys((2, 3, 4, 5), 6) | {SHORT: 5, PAIR: 3}
-OUTPUTS = {1: 1, 2: 5, 3: 4, 4: 3, 5: 2, SHORT: 3, PAIR: 2}
+SAMPLES = {1: 1} | dict.fromkeys((2, 3, 4, 5), 6) | dict.fromkeys(_SHORT, 5) | {PAIR: 3}
+OUTPUTS = {1: 1, 2: 5, 3: 4, 4: 3, 5: 2, 12: 4, 13: 3, 14: 2, PAIR: 2}
 TAPS = {form: form % 10 for form in SAMPLES}
 #: The points other than 0, which six samples have too, and infinity; each also with the opposite sign.
-_POINTS = dict.fromkeys((2, 3, 4, 5), (0.75, 1.5)) | {SHORT: (0.5, 1.5)}
+_POINTS = dict.fromkeys((2, 3, 4, 5), (0.75, 1.5)) | dict.fromkeys(_SHORT, (0.5, 1.5))
 
 
 def _scaled(vectors: Vectors, factor: float, value, added):
