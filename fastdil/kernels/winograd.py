@@ -2,8 +2,8 @@
 
 With three taps and dilation d, outputs i, i + d, i + 2 d and i + 3 d read the samples i, i + d up to i + 5 d: a tile of
 Winograd's F(4,3), whatever d is; two taps make F(5,2), four F(3,4), five F(2,5). Where that suits the outputs better,
-a tile has five samples and one output less, or is F(2,2). A *line* is a group of as many output rows that are d apart (one row if the height has one tap); its tiles start
-at all columns of every fourth run of d.
+a tile has five samples and one output less, or is F(2,2). A *line* is a group of as many output rows that are d apart
+(one row if the height has one tap); its tiles start at all columns of every fourth run of d.
 
 One task takes several lines (or a chunk of one) of one sample, one group and one chunk of output channels. It walks
 over input channels, with all taps of the depth, in parts: transform their samples to all frequencies, in scratch
