@@ -78,11 +78,16 @@ class Im2col:
 
 def _cut(problem: Problem, finite: bool) -> list[regions.Region]:
     weights, rows = costmodel.weights_of("im2col"), problem.group_out * problem.unit
+    lanes = lanes_of(element_kind(problem), machine().vector_bytes)
 
     def cost(region: regions.Region) -> float:
         packed = packed_vectors(problem, region)
         products = weights["fma"] * packed.all * rows
-        return (products + packing_time(weights, packed)) * problem.group_in + weights["task"]
+        stores = weights["store"] * _stored_vectors(problem, region, lanes) * problem.group_out
+        pieces = weights["piece"] * _stored_pieces(problem, region) * problem.group_out
+        places = weights["line"] * _short_lines(region, lanes // problem.unit)
+        packing = packing_time(weights, packed)
+        return (products + packing) * problem.group_in + stores + pieces + places + weights["task"]
 
     return cut_outputs(problem, finite, cost, _tap_step(problem))
 
@@ -151,6 +156,12 @@ def _stored_vectors(problem: Problem, region: regions.Region, lanes: int) -> flo
     return depth * height * -(-width * problem.unit // lanes)
 
 
+def _stored_pieces(problem: Problem, region: regions.Region) -> int:
+    """Rows of one output channel that are stored piece by piece, because the region is narrower than the map."""
+    depth, height, width = (hi - lo for (lo, hi), _ in region.bands)
+    return depth * height if width < problem.out_size[2] else 0
+
+
 def packing_time(weights: dict[str, float], packed: PackedVectors) -> float:
     """Nanoseconds that fetching is predicted to take, by the weights of a method."""
     return weights["copy"] * packed.copies + weights["run"] * packed.runs + weights["gather"] * packed.gathers
@@ -204,6 +215,7 @@ class Layout:
             "call": 1,
             "task": self.tasks / threads,
             "store": sum(_stored_vectors(problem, region, lanes) for region in self.plan) * problem.group_out * planes,
+            "piece": sum(_stored_pieces(problem, region) for region in self.plan) * problem.group_out * planes,
             "copy": copies * problem.group_in,
             "run": runs * problem.group_in,
             "gather": gathers * problem.group_in,
