@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import fastdil
+from fastdil import costmodel
 from fastdil.algorithms import direct_layouts, im2col, regions
 from fastdil.problem import Problem
 
@@ -554,6 +555,27 @@ def test_regions_in_halves_are_whole(monkeypatch, outputs):
     truth = naive.conv(x, w, dilation=12, padding=12)
     checks.assert_within(halves, truth, naive.bound("float32", x, w, dilation=12, padding=12))
     np.testing.assert_array_equal(halves, alone)
+
+
+@pytest.mark.parametrize(
+    ("x_shape", "w_shape", "dilation"),
+    [
+        ((1, 1, 300, 14), (51, 1, 3, 3), 3),
+        ((1, 1, 81, 8, 12), (64, 1, 3, 3, 3), 4),
+        ((1, 2, 200, 9), (20, 2, 3, 3), 4),
+        ((1, 64, 33, 33), (64, 64, 3, 3), 12),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_maps_are_cut_only_where_that_pays(x_shape, w_shape, dilation, dtype):
+    """With few channels, storing rows in pieces takes longer than the products of taps that padding would leave out."""
+    problem = Problem.create(x_shape, w_shape, dtype=dtype, dilation=dilation, padding=dilation)
+    whole = [regions.Region(tuple(regions.whole(problem, axis)[0] for axis in range(3)))]
+    cut, uncut = (
+        costmodel.predict("im2col", im2col.Layout(problem, plan, 1).features(1))
+        for plan in (im2col._cut(problem, finite=True), whole)
+    )
+    assert cut <= 1.01 * uncut
 
 
 FILTER_BANKS = [
