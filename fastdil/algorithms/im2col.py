@@ -83,11 +83,10 @@ def _cut(problem: Problem, finite: bool) -> list[regions.Region]:
     def cost(region: regions.Region) -> float:
         packed = packed_vectors(problem, region)
         products = weights["fma"] * packed.all * rows
-        stores = weights["store"] * _stored_vectors(problem, region, lanes) * problem.group_out
-        pieces = weights["piece"] * _stored_pieces(problem, region) * problem.group_out
+        vectors, pieces = _stored(problem, region, lanes)
+        stores = (weights["store"] * vectors + weights["piece"] * pieces) * problem.group_out
         places = weights["line"] * _short_lines(region, lanes // problem.unit)
-        packing = packing_time(weights, packed)
-        return (products + packing) * problem.group_in + stores + pieces + places + weights["task"]
+        return (products + packing_time(weights, packed)) * problem.group_in + stores + places + weights["task"]
 
     return cut_outputs(problem, finite, cost, _tap_step(problem))
 
@@ -148,18 +147,15 @@ def _short_lines(region: regions.Region, lanes: int) -> int:
     return max(depth * height - -(-depth * height * width // lanes), 0) * (depth_taps * height_taps + width_taps)
 
 
-def _stored_vectors(problem: Problem, region: regions.Region, lanes: int) -> float:
-    """Vectors of one output channel that are stored: rows of a region that is narrower than the map end in parts."""
+def _stored(problem: Problem, region: regions.Region, lanes: int) -> tuple[float, int]:
+    """Vectors of one output channel that are stored, and pieces of rows.
+
+    In a region that is narrower than the map, each row is a piece, and ends in a part of a vector.
+    """
     depth, height, width = (hi - lo for (lo, hi), _ in region.bands)
     if width == problem.out_size[2]:
-        return region.pixels * problem.unit / lanes
-    return depth * height * -(-width * problem.unit // lanes)
-
-
-def _stored_pieces(problem: Problem, region: regions.Region) -> int:
-    """Rows of one output channel that are stored piece by piece, because the region is narrower than the map."""
-    depth, height, width = (hi - lo for (lo, hi), _ in region.bands)
-    return depth * height if width < problem.out_size[2] else 0
+        return region.pixels * problem.unit / lanes, 0
+    return depth * height * -(-width * problem.unit // lanes), depth * height
 
 
 def packing_time(weights: dict[str, float], packed: PackedVectors) -> float:
@@ -209,13 +205,15 @@ class Layout:
         planes = problem.batch * problem.groups / threads
         packed = [packed_vectors(problem, region) for region in self.plan]
         copies, runs, gathers = (sum(column) * planes * self.chunks for column in zip(*packed, strict=True))
+        stored = [_stored(problem, region, lanes) for region in self.plan]
+        vectors, pieces = (sum(column) for column in zip(*stored, strict=True))
         blocks = sum(-(-region.pixels // self.block_pixels) * region.taps for region in self.plan)
         lines = sum(_short_lines(region, lanes // self.unit) for region in self.plan)
         return {
             "call": 1,
             "task": self.tasks / threads,
-            "store": sum(_stored_vectors(problem, region, lanes) for region in self.plan) * problem.group_out * planes,
-            "piece": sum(_stored_pieces(problem, region) for region in self.plan) * problem.group_out * planes,
+            "store": vectors * problem.group_out * planes,
+            "piece": pieces * problem.group_out * planes,
             "copy": copies * problem.group_in,
             "run": runs * problem.group_in,
             "gather": gathers * problem.group_in,

@@ -27,10 +27,10 @@ _SHORT = (12, 13, 14)
 #: And three taps on two samples between zeros: the tile starts where the second tap of its first output reads, and the
 #: third of its samples is one of those zeros.
 PAIR = 23
-#: Samples that one tile reads along an axis of a form, outputs that it makes, and taps.
+#: Samples that one tile reads along an axis of a form, taps, and outputs that it makes.
 SAMPLES = {1: 1} | dict.fromkeys((2, 3, 4, 5), 6) | dict.fromkeys(_SHORT, 5) | {PAIR: 3}
-OUTPUTS = {1: 1, 2: 5, 3: 4, 4: 3, 5: 2, 12: 4, 13: 3, 14: 2, PAIR: 2}
 TAPS = {form: form % 10 for form in SAMPLES}
+OUTPUTS = {form: samples + 1 - TAPS[form] for form, samples in SAMPLES.items()} | {PAIR: 2}
 #: The points other than 0, which six samples have too, and infinity; each also with the opposite sign.
 _POINTS = dict.fromkeys((2, 3, 4, 5), (0.75, 1.5)) | dict.fromkeys(_SHORT, (0.5, 1.5))
 
