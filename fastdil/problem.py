@@ -92,7 +92,7 @@ def result_dtypes(*dtypes: np.dtype) -> tuple[np.dtype, np.dtype]:
             )
     try:
         result = np.result_type(*dtypes).newbyteorder("=")
-    except TypeError:  # bfloat16 beside float16 or wide integers
+    except TypeError:  # bfloat16 beside float16 or wide integers, before ml_dtypes 0.7
         raise bad_type("dtype", " and ".join(dtype.name for dtype in dtypes), "dtypes that NumPy can combine") from None
     if result.kind == "b":
         result = np.dtype(np.uint8)
