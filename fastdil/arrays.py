@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastdil.dtypes import is_number
 from fastdil.errors import bad_type, bad_value
-from fastdil.problem import ConvSpec, is_number
+from fastdil.problem import ConvSpec
 
 #: Steps spent on proving that two arrays do not overlap; interleaved views of one array need few.
 _OVERLAP_WORK = 10_000

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from fastdil.arguments import as_int, one_of
 from fastdil.dispatch import parse_threads
+from fastdil.dtypes import result_dtypes
 from fastdil.errors import bad_type, bad_value
 from fastdil.hardware import machine
 from fastdil.kernels import bank
@@ -15,7 +17,6 @@ from fastdil.kernels.bank import MAX, MEAN, PPV, ROWS, STORE
 from fastdil.kernels.driver import execute
 from fastdil.kernels.geometry import ELEMENT_KIND
 from fastdil.plans import as_array, check_out
-from fastdil.problem import as_int, one_of, result_dtypes
 
 _POOLS = {"max": MAX, "mean": MEAN, "ppv": PPV}
 _PADDINGS = ("same", "valid")

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 
 from fastdil import partition, plans
+from fastdil.arguments import as_int
 from fastdil.dispatch import parse_threads
+from fastdil.dtypes import result_dtypes
 from fastdil.errors import bad_type, bad_value
 from fastdil.partition import AxisPart
-from fastdil.problem import ConvSpec, Problem, as_int, result_dtypes
+from fastdil.problem import ConvSpec, Problem
 
 #: Modes in which a memmap is a view of its file, so that pages can be dropped and read again.
 _SHARED_MODES = ("r", "r+", "w+")

@@ -9,13 +9,14 @@ from __future__ import annotations
 from functools import lru_cache
 
 from fastdil.algorithms import ALGORITHMS, Algorithm, methods
+from fastdil.arguments import as_int, one_of
 from fastdil.costmodel import CALL_SECONDS, MOST_REMEMBERED, SERIAL_MACS
 from fastdil.errors import bad_value
 from fastdil.explanation import Estimate, Explanation, explain_choice
 from fastdil.hardware import machine
 from fastdil.kernels.geometry import ELEMENT_KIND
 from fastdil.kernels.peak import peak_gflops
-from fastdil.problem import Problem, as_int, one_of
+from fastdil.problem import Problem
 
 #: Said of a chosen method that may step back at run time.
 _WARY = "; input with Inf, NaN or extreme values goes to the next"

@@ -10,7 +10,8 @@ from fastdil import dispatch, plans
 from fastdil.arrays import is_on_device
 from fastdil.cache import BoundedCache
 from fastdil.dispatch import Explanation, explain_problem, parse_method, parse_threads
-from fastdil.problem import ConvSpec, Problem, as_dtype
+from fastdil.dtypes import as_dtype
+from fastdil.problem import ConvSpec, Problem
 
 #: Runners of recent calls, so that a repeated call pays neither for validation nor for choosing.
 _runners = BoundedCache(256)

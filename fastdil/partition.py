@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastdil import plans
+from fastdil.arguments import Pair
 from fastdil.dispatch import choose, parse_method
 from fastdil.padding import source_indices
-from fastdil.problem import ConvSpec, Pair, Problem
+from fastdil.problem import ConvSpec, Problem
 
 #: `direct` lets up to this many outputs that are a dilation apart share their samples, counted from the first of all,
 #: and may sum in another order where there are fewer. A box holds whole sets.

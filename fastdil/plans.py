@@ -25,8 +25,9 @@ from fastdil.dispatch import (
     parse_method,
     parse_threads,
 )
+from fastdil.dtypes import as_dtype, result_dtypes
 from fastdil.errors import UntameInputError
-from fastdil.problem import ConvSpec, Problem, as_dtype, result_dtypes
+from fastdil.problem import ConvSpec, Problem
 
 #: NumPy's flags C_CONTIGUOUS and ALIGNED.
 _PACKABLE = 0x0001 | 0x0100

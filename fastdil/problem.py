@@ -8,30 +8,22 @@ size 1, kernel 1, stride 1, dilation 1, no padding. So every kernel is written o
 from __future__ import annotations
 
 import math
-import operator
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from importlib import import_module
 from typing import NamedTuple
 
 import numpy as np
 
+from fastdil.arguments import LARGEST, Pair, as_int, one_of, parse_padding, per_axis
+from fastdil.dtypes import as_dtype, result_dtypes
 from fastdil.errors import bad_type, bad_value
 from fastdil.padding import MODES
 
 ACTIVATIONS = ("relu", "leaky_relu", "tanh", "sigmoid", "silu", "gelu")
 PRECISIONS = ("highest", "high", "medium")
-#: Named paddings. The causal ones have a direction, so they exist on one axis only.
-NAMED_PADDINGS = ("valid", "same", "same_lower")
-CAUSAL_PADDINGS = ("causal", "anticausal")
-
-#: Positions and byte counts stay below this, so compiled 64-bit arithmetic cannot overflow.
-_LARGEST = 2**60
 
 Triple = tuple[int, int, int]
-Pair = tuple[int, int]
 
 
 class Window(NamedTuple):
@@ -52,121 +44,6 @@ def effective_kernel_size(kernel: int, dilation: int) -> int:
     return (kernel - 1) * dilation + 1
 
 
-# ---------------------------------------------------------------------------------------------------------
-# dtypes
-# ---------------------------------------------------------------------------------------------------------
-
-
-def as_dtype(value: object) -> np.dtype:
-    """`value` as a NumPy dtype."""
-    if isinstance(value, str) and value == "bfloat16":
-        with suppress(ImportError):
-            import_module("ml_dtypes")  # NumPy knows the name from then on
-    try:
-        return np.dtype(value)  # type: ignore[call-overload]
-    except TypeError:
-        raise bad_type("dtype", value, "a NumPy dtype") from None
-
-
-def is_number(dtype: np.dtype) -> bool:
-    """Whether arrays of a dtype hold numbers: NumPy's own, or the bfloat16 of `ml_dtypes`."""
-    return dtype.kind in "biufc" or dtype.name == "bfloat16"
-
-
-def result_dtypes(*dtypes: np.dtype) -> tuple[np.dtype, np.dtype]:
-    """``(compute, result)`` dtypes of a convolution of arrays with these dtypes.
-
-    Mixed dtypes follow `numpy.result_type`; bool counts as uint8; float16 and bfloat16 compute in float32.
-
-    >>> result_dtypes(np.dtype("int16"), np.dtype("float32"))
-    (dtype('float32'), dtype('float32'))
-    >>> result_dtypes(np.dtype("float16"))
-    (dtype('float32'), dtype('float16'))
-    """
-    for dtype in dtypes:
-        if not is_number(dtype) or (dtype.kind in "fc" and dtype.itemsize > 8 * (1 + (dtype.kind == "c"))):
-            raise bad_type(
-                "dtype",
-                dtype.name,
-                "bool, an integer type, float16, bfloat16, float32, float64, complex64 or complex128",
-            )
-    try:
-        result = np.result_type(*dtypes).newbyteorder("=")
-    except TypeError:  # bfloat16 beside float16 or wide integers, before ml_dtypes 0.7
-        raise bad_type("dtype", " and ".join(dtype.name for dtype in dtypes), "dtypes that NumPy can combine") from None
-    if result.kind == "b":
-        result = np.dtype(np.uint8)
-    compute = np.dtype(np.float32) if result.name in ("float16", "bfloat16") else result
-    return compute, result
-
-
-# ---------------------------------------------------------------------------------------------------------
-# arguments
-# ---------------------------------------------------------------------------------------------------------
-
-
-def as_int(name: str, value: object, least: int | None = None) -> int:
-    """`value` as a Python int (NumPy integers included, bool refused), at least `least`."""
-    expected = "an integer" if least is None else f"an integer >= {least}"
-    if isinstance(value, bool | np.bool_):
-        raise bad_type(name, value, expected)
-    try:
-        number = operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        raise bad_type(name, value, expected) from None
-    if (least is not None and number < least) or abs(number) >= _LARGEST:
-        raise bad_value(name, value, f"{expected} and below 2**60")
-    return number
-
-
-def one_of(name: str, value: object, allowed: Sequence[str]) -> str:
-    """`value` if it is one of the `allowed` words."""
-    listed = ", ".join(repr(word) for word in allowed)
-    if not isinstance(value, str):
-        raise bad_type(name, value, f"one of {listed}")
-    if value not in allowed:
-        raise bad_value(name, value, f"one of {listed}")
-    return value
-
-
-def _entries(name: str, value: object, rank: int) -> list[object]:
-    if isinstance(value, str) or not isinstance(value, Iterable):
-        raise bad_type(name, value, f"an integer or {rank} of them, one per axis")
-    entries = list(value)
-    if len(entries) != rank:
-        raise bad_value(name, value, f"{rank} entries, one per spatial axis, not {len(entries)}")
-    return entries
-
-
-def per_axis(name: str, value: object, rank: int) -> tuple[int, ...]:
-    """An int, or one int per axis, each >= 1 (stride and dilation)."""
-    if isinstance(value, Iterable) and not isinstance(value, str):
-        return tuple(as_int(name, entry, 1) for entry in _entries(name, value, rank))
-    return (as_int(name, value, 1),) * rank
-
-
-def parse_padding(padding: object, rank: int) -> str | tuple[Pair, ...]:
-    if isinstance(padding, str):
-        words = NAMED_PADDINGS + (CAUSAL_PADDINGS if rank == 1 else ())
-        if rank > 1 and padding in CAUSAL_PADDINGS:
-            raise bad_value("padding", padding, "a 1-D convolution: causal paddings have no meaning on images")
-        return one_of("padding", padding, words)
-    if not isinstance(padding, Iterable):
-        width = as_int("padding", padding)
-        return ((width, width),) * rank
-    pairs: list[Pair] = []
-    for entry in _entries("padding", padding, rank):
-        if isinstance(entry, Iterable) and not isinstance(entry, str):
-            ends = list(entry)
-            if len(ends) != 2:
-                raise bad_value("padding", padding, "(lo, hi) pairs, one per spatial axis")
-            pairs.append((as_int("padding", ends[0]), as_int("padding", ends[1])))
-        else:
-            width = as_int("padding", entry)
-            pairs.append((width, width))
-    return tuple(pairs)
-
-
 def named_pair(name: str, n: int, kernel: int, stride: int, dilation: int) -> Pair:
     """The explicit (lo, hi) that a named padding means on an axis of `n` samples."""
     reach = (kernel - 1) * dilation
@@ -180,11 +57,6 @@ def named_pair(name: str, n: int, kernel: int, stride: int, dilation: int) -> Pa
     total = max((-(-n // stride) - 1) * stride + reach + 1 - n, 0) if n else reach
     small, large = total // 2, total - total // 2
     return (small, large) if name == "same" else (large, small)
-
-
-# ---------------------------------------------------------------------------------------------------------
-# the two descriptions
-# ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -311,7 +183,7 @@ class ConvSpec:
                     f"at least {reach} samples with padding on spatial axis {axis - 3 + self.rank} for an effective "
                     f"kernel of {reach} (kernel {k}, dilation {d}), but {n} + {lo} + {hi} = {padded}",
                 )
-            if padded >= _LARGEST:
+            if padded >= LARGEST:
                 raise bad_value("padding", (lo, hi), "a padded axis below 2**60 samples")
             if self.padding_mode != "zeros" and n + min(lo, 0) + min(hi, 0) < 1 and (lo > 0 or hi > 0):
                 raise bad_value(

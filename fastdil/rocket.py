@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastdil.arguments import as_int
 from fastdil.dispatch import parse_threads
 from fastdil.errors import bad_type, bad_value
 from fastdil.hardware import machine
@@ -14,7 +15,6 @@ from fastdil.kernels import minirocket
 from fastdil.kernels.driver import execute
 from fastdil.kernels.minirocket import KERNELS, TAPS
 from fastdil.plans import as_array
-from fastdil.problem import as_int
 
 _PLACES = np.array(list(combinations(range(TAPS), 3)))
 _GOLDEN = (np.sqrt(5) + 1) / 2

@@ -17,8 +17,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastdil.arguments import LARGEST, as_int, per_axis
 from fastdil.errors import bad_type, bad_value
-from fastdil.problem import as_int, effective_kernel_size, per_axis
+from fastdil.problem import effective_kernel_size
 
 SIGNAL_MODES = ("full", "same", "valid", "causal")
 #: Boundary modes under which axes fold; the others continue a signal with its own samples in another order.
@@ -27,8 +28,6 @@ _FOLDING = ("zeros", "circular")
 _SPATIAL = 3
 #: Fewer signals behind the last tap axis than this leave vectors empty unless they are folded.
 _WIDE = 32
-#: Positions stay below this, as in `fastdil.problem`.
-_LARGEST = 2**60
 
 
 class Axis(NamedTuple):
@@ -141,7 +140,7 @@ def lay_out(
     ways = ways if method == "auto" else ways[:1]
     for way in ways:
         for axis in way.spatial:
-            if axis.size + axis.lo + axis.hi + axis.taps * axis.dilation >= _LARGEST:
+            if axis.size + axis.lo + axis.hi + axis.taps * axis.dilation >= LARGEST:
                 raise bad_value("dilation", dilation, "taps that reach, over all signals, fewer than 2**60 samples")
     return ways
 

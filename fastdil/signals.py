@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from fastdil import plans
+from fastdil.arguments import one_of
 from fastdil.cache import BoundedCache
 from fastdil.dispatch import parse_method, parse_threads
+from fastdil.dtypes import result_dtypes
 from fastdil.padding import MODES, source_indices
-from fastdil.problem import ConvSpec, one_of, result_dtypes
+from fastdil.problem import ConvSpec
 from fastdil.signal_layout import (
     SIGNAL_MODES,
     Axis,

@@ -19,7 +19,7 @@ import fastdil
 import fastdil.cuda
 from fastdil.cuda import arrays
 from fastdil.cuda.availability import is_simulated
-from fastdil.problem import as_dtype
+from fastdil.dtypes import as_dtype
 
 
 class OnDevice:

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import fastdil
-from fastdil.problem import Problem, result_dtypes
+from fastdil.dtypes import result_dtypes
+from fastdil.problem import Problem
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 CASES = grid.SAMPLE[::6]

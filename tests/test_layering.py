@@ -21,6 +21,8 @@ FLOORS = {
     "cuda": 0.5,  # beside the engine: knows what a convolution is, and nothing of how the CPU computes it
     **dict.fromkeys(
         (
+            "arguments",
+            "dtypes",
             "problem",
             "padding",
             "hardware",
@@ -97,7 +99,7 @@ def test_floor_table_has_no_ghosts():
 def test_only_intrinsics_import_llvmlite(path):
     uses = {name.split(".")[0] for name in imports(path)}
     builders = {
-        "kernels": ("vectors", "intrinsics", "copies", "tile_unit", "split"),
+        "kernels": ("vectors", "intrinsics", "places", "copies", "tile_unit", "split"),
         "cuda": ("intrinsics", "tensor_cores"),
     }
     if module_name(path) not in [f"fastdil.{package}.{name}" for package in builders for name in builders[package]]:
@@ -115,7 +117,7 @@ def test_dependencies_are_the_declared_ones(path):
         allowed.add("PIL")
     if module_name(path) == "fastdil.theory.plots":
         allowed.add("matplotlib")
-    if module_name(path) == "fastdil.problem":
+    if module_name(path) == "fastdil.dtypes":
         allowed.add("ml_dtypes")
     if part(module_name(path)) == "dask":
         allowed.add("dask")

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import fastdil
-from fastdil.problem import ConvSpec, Problem, as_dtype, effective_kernel_size, result_dtypes
+from fastdil.dtypes import as_dtype, result_dtypes
+from fastdil.problem import ConvSpec, Problem, effective_kernel_size
 
 # ---------------------------------------------------------------------------------------------------------
 # shapes

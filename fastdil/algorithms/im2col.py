@@ -25,9 +25,9 @@ from fastdil.algorithms.compiled import (
 )
 from fastdil.hardware import Machine, machine
 from fastdil.kernels import gemm_tasks as tasks
-from fastdil.kernels.copies import MOST_RUNS
 from fastdil.kernels.gemm import gemm_kernel
 from fastdil.kernels.geometry import GEOMETRY, fill, lanes_of
+from fastdil.kernels.places import MOST_RUNS
 from fastdil.kernels.tiles import tile_shape
 from fastdil.problem import Problem
 

@@ -11,12 +11,13 @@ import numpy as np
 
 from fastdil import costmodel
 from fastdil.algorithms.compiled import activation_address, element_kind
+from fastdil.arguments import Pair
 from fastdil.hardware import machine
 from fastdil.kernels import phase_layout as layout
 from fastdil.kernels.geometry import ACTIVATE, GEOMETRY, fill, lanes_of
 from fastdil.kernels.mixing import CHAIN_CHANNELS, mixing_kernel
 from fastdil.kernels.transforms import Schedule, frequencies, radices, transform_kernel
-from fastdil.problem import Pair, Problem
+from fastdil.problem import Problem
 from fastdil.workspace import lay_out, limit_bytes
 
 #: Output rows of one task at most.

@@ -12,7 +12,8 @@ import math
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from fastdil.problem import Pair, Problem
+from fastdil.arguments import Pair
+from fastdil.problem import Problem
 
 #: More boxes than this cost more in set-up than they save.
 _MOST_REGIONS = 64

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastdil.arguments import as_int, one_of
 from fastdil.arrays import check_bias, check_input, check_out
 from fastdil.cache import BoundedCache
 from fastdil.cuda import arrays, copies
@@ -14,9 +15,10 @@ from fastdil.cuda.arrays import View
 from fastdil.cuda.base import Call, Layout, Method, Operands
 from fastdil.cuda.device import Device, current
 from fastdil.cuda.registry import METHODS
+from fastdil.dtypes import result_dtypes
 from fastdil.errors import bad_type, bad_value
 from fastdil.explanation import Estimate, Explanation, explain_choice
-from fastdil.problem import ConvSpec, Problem, as_int, one_of, result_dtypes
+from fastdil.problem import ConvSpec, Problem
 
 #: Bound calls of recent problems and layouts.
 _calls = BoundedCache(256)

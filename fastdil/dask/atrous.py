@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastdil import partition
+from fastdil.arguments import as_int, one_of
 from fastdil.dask.cuts import Cuts, as_dask
 from fastdil.dask.overlap import overlapped
 from fastdil.errors import bad_value
 from fastdil.padding import MODES
 from fastdil.partition import AxisPart
-from fastdil.problem import as_int, one_of
 from fastdil.wavelets import arguments, transform
 
 if TYPE_CHECKING:

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastdil import partition, plans
+from fastdil.arguments import as_int, one_of
 from fastdil.dask.cuts import Cuts, as_dask
 from fastdil.dask.overlap import overlapped
 from fastdil.dispatch import parse_method
+from fastdil.dtypes import result_dtypes
 from fastdil.errors import bad_value
 from fastdil.padding import MODES
 from fastdil.partition import AxisPart
-from fastdil.problem import ConvSpec, as_int, one_of, result_dtypes
+from fastdil.problem import ConvSpec
 from fastdil.signal_layout import SIGNAL_MODES, describe, parse_axes
 
 if TYPE_CHECKING:

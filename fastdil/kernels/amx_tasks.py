@@ -11,7 +11,6 @@ import numpy as np
 
 from fastdil.jit import helper
 from fastdil.kernels import gemm_tasks
-from fastdil.kernels.copies import ENTRY_FIELDS
 from fastdil.kernels.gemm_tasks import (
     CHANNELS_AT_ONCE,
     CHUNK_BLOCKS,
@@ -47,6 +46,7 @@ from fastdil.kernels.gemm_tasks import (
 )
 from fastdil.kernels.geometry import DD, GEOMETRY, GROUP_IN, SD
 from fastdil.kernels.intrinsics import load_i64, store_i64
+from fastdil.kernels.places import ENTRY_FIELDS
 from fastdil.kernels.tile_unit import BLOCK, ROW_BYTES, STEP_TERMS, TILE_BYTES, TILE_ROWS, UNIT_BYTES
 from fastdil.workspace import lay_out
 

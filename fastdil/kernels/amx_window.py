@@ -42,7 +42,7 @@ from fastdil.kernels.amx_tasks import (
     places_of,
     tiles_of,
 )
-from fastdil.kernels.copies import ENTRY_FIELDS, OUTSIDE, classify_lanes, copy_run, copy_vectors, fill_ramp, fill_zeros
+from fastdil.kernels.copies import copy_run, copy_vectors, fill_zeros
 from fastdil.kernels.gemm_samples import fetch_strips
 from fastdil.kernels.gemm_tasks import (
     COLUMN_TABLE,
@@ -67,6 +67,7 @@ from fastdil.kernels.gemm_tasks import (
 from fastdil.kernels.geometry import DW, OH, OW, SW, XC
 from fastdil.kernels.intrinsics import load_i64, store_i64
 from fastdil.kernels.pack import fill_columns, fill_constant, lane_step, row_offset
+from fastdil.kernels.places import ENTRY_FIELDS, OUTSIDE, classify_lanes, fill_ramp
 from fastdil.kernels.split import split_samples
 from fastdil.kernels.tile_unit import BLOCK, ROW_BYTES, STEP_TERMS, TILE_BYTES, TILE_ROWS
 from fastdil.kernels.vectors import Vectors, constant, counted_loop

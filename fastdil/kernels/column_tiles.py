@@ -7,8 +7,8 @@ from typing import Any
 from numba import types
 from numba.extending import intrinsic
 
-from fastdil.kernels.copies import OUTSIDE
 from fastdil.kernels.finish import optional_bias, store_row
+from fastdil.kernels.places import OUTSIDE
 from fastdil.kernels.vectors import Vectors, constant, counted_loop, literals, returns
 
 

@@ -3,16 +3,7 @@
 from __future__ import annotations
 
 from fastdil.jit import helper
-from fastdil.kernels.copies import (
-    ENTRY_FIELDS,
-    MOST_RUNS,
-    OUTSIDE,
-    classify_lanes,
-    copy_pairs,
-    copy_runs,
-    copy_strips,
-    gather_vectors,
-)
+from fastdil.kernels.copies import copy_pairs, copy_runs, copy_strips, gather_vectors
 from fastdil.kernels.gemm_tasks import (
     COLUMN_TABLE,
     ENTRIES,
@@ -31,6 +22,7 @@ from fastdil.kernels.gemm_tasks import (
 from fastdil.kernels.geometry import KH, KW, UNIT, XC
 from fastdil.kernels.intrinsics import load_i64, store_i64
 from fastdil.kernels.pack import fill_columns, fill_constant, lane_step, row_offset
+from fastdil.kernels.places import ENTRY_FIELDS, MOST_RUNS, OUTSIDE, classify_lanes
 
 
 @helper

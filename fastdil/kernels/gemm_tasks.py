@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from fastdil.jit import helper
-from fastdil.kernels.copies import ENTRY_FIELDS
 from fastdil.kernels.geometry import GEOMETRY, GROUP_IN, GROUPS, KD, KH, KW, UNIT, lanes_of
 from fastdil.kernels.intrinsics import load_i64, store_i64
+from fastdil.kernels.places import ENTRY_FIELDS
 from fastdil.kernels.tiles import tile_shape
 from fastdil.workspace import lay_out
 

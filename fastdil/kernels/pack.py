@@ -12,7 +12,7 @@ from typing import Any
 
 from fastdil import jit
 from fastdil.jit import helper
-from fastdil.kernels.copies import OUTSIDE, copy_vectors, fill_ramp, interleave_rows
+from fastdil.kernels.copies import copy_vectors, interleave_rows
 from fastdil.kernels.driver import KERNEL_ARGUMENTS
 from fastdil.kernels.geometry import (
     DD,
@@ -36,6 +36,7 @@ from fastdil.kernels.geometry import (
     source_index,
 )
 from fastdil.kernels.intrinsics import any_nonfinite, load_i64, store_i64
+from fastdil.kernels.places import OUTSIDE, fill_ramp
 
 # Parameters of the weight packer.
 (

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from numba import types
 from numba.extending import intrinsic
 
-from fastdil.kernels.copies import OUTSIDE
 from fastdil.kernels.finish import optional_bias, store_row
+from fastdil.kernels.places import OUTSIDE
 from fastdil.kernels.tiles import accumulate, load_samples
 from fastdil.kernels.totals import close_chain, close_chain_exactly
 from fastdil.kernels.vectors import Vectors, constant, counted_loop, literals, returns

@@ -18,7 +18,7 @@ import numpy as np
 
 from fastdil import jit
 from fastdil.jit import helper
-from fastdil.kernels.copies import OUTSIDE, gather_vectors
+from fastdil.kernels.copies import gather_vectors
 from fastdil.kernels.driver import KERNEL_ARGUMENTS
 from fastdil.kernels.geometry import (
     ACTIVATE,
@@ -44,6 +44,7 @@ from fastdil.kernels.geometry import (
 from fastdil.kernels.intrinsics import call_on_row, load_i64, store_i64
 from fastdil.kernels.laid_out import LAID_OUT, LAID_OUT_FIELDS, lay_out_parts, lay_out_plane
 from fastdil.kernels.pack import fill_columns, fill_constant, row_offset
+from fastdil.kernels.places import OUTSIDE
 from fastdil.kernels.plane_tiles import plane_run
 from fastdil.kernels.stencil import CHAIN_TERMS, PLAIN_CHAINS, fill_masks
 

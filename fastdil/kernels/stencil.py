@@ -18,7 +18,7 @@ import numpy as np
 
 from fastdil import jit
 from fastdil.jit import helper
-from fastdil.kernels.copies import OUTSIDE, copy_pairs, every_second_bit, fill_zeros, gather_vectors
+from fastdil.kernels.copies import copy_pairs, every_second_bit, fill_zeros, gather_vectors
 from fastdil.kernels.driver import KERNEL_ARGUMENTS
 from fastdil.kernels.geometry import (
     ACTIVATE,
@@ -47,6 +47,7 @@ from fastdil.kernels.geometry import (
 )
 from fastdil.kernels.intrinsics import load_i64, store_i64
 from fastdil.kernels.pack import fill_columns, fill_constant, lane_step, row_offset
+from fastdil.kernels.places import OUTSIDE
 from fastdil.kernels.store import store_tile
 from fastdil.kernels.tiles import stencil_tile
 from fastdil.kernels.totals import settle_tile

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastdil.jit import helper
-from fastdil.kernels.copies import OUTSIDE, copy_run, copy_vectors, fill_zeros
+from fastdil.kernels.copies import copy_run, copy_vectors, fill_zeros
 from fastdil.kernels.geometry import (
     DD,
     DH,
@@ -22,6 +22,7 @@ from fastdil.kernels.geometry import (
     source_index,
 )
 from fastdil.kernels.intrinsics import load_i64, store_i64
+from fastdil.kernels.places import OUTSIDE
 from fastdil.kernels.winograd_tasks import (
     COLUMN_STEP,
     COLUMNS,

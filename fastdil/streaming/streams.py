@@ -8,10 +8,12 @@ import numpy as np
 
 from fastdil import plans
 from fastdil.algorithms import chains
+from fastdil.arguments import as_int
 from fastdil.dispatch import choose, parse_method, parse_threads
+from fastdil.dtypes import as_dtype, result_dtypes
 from fastdil.errors import bad_type, bad_value
 from fastdil.kernels.stream import PIECE
-from fastdil.problem import ConvSpec, Problem, as_dtype, as_int, result_dtypes
+from fastdil.problem import ConvSpec, Problem
 from fastdil.streaming.steps import ENGINE_LEAST, Steps
 
 #: Length of signal for which the method is chosen.

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastdil.arguments import as_int
+from fastdil.dtypes import as_dtype
 from fastdil.errors import bad_type, bad_value
-from fastdil.problem import as_dtype, as_int
 from fastdil.theory.graphs import INPUT, JOINS, graph_steps, is_graph
 from fastdil.theory.layers import (
     AnyLayer,

@@ -7,8 +7,8 @@ from fractions import Fraction
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, NamedTuple, cast
 
+from fastdil.arguments import one_of
 from fastdil.errors import bad_type, bad_value
-from fastdil.problem import one_of
 from fastdil.theory.footprint import Footprint, Rational, Track, merged, one_output, period, step_back
 from fastdil.theory.layers import AnyLayer, AxisLayer, is_per_axis, is_series, parse_layers, stack_axes
 from fastdil.theory.receptive import ReceptiveField, joined, phased_field

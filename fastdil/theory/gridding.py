@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastdil.problem import as_int
+from fastdil.arguments import as_int
 from fastdil.theory.combs import combs, shares, support
 from fastdil.theory.footprint import Footprint, has_phases, stack_footprint, stack_period
 from fastdil.theory.graph_paths import graph_paths

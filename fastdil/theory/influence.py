@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastdil.arguments import as_int
 from fastdil.errors import bad_type, bad_value
-from fastdil.problem import as_int
 from fastdil.theory.combs import combs, shares
 from fastdil.theory.footprint import has_phases
 from fastdil.theory.layers import (

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 
+from fastdil.arguments import Pair, as_int, parse_padding
 from fastdil.errors import bad_type, bad_value
-from fastdil.problem import Pair, as_int, named_pair, parse_padding
 from fastdil.problem import effective_kernel_size as _span
+from fastdil.problem import named_pair
 
 #: One number for every axis, or one per axis.
 Sizes = int | tuple[int, ...]

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from fastdil.problem import as_int
+from fastdil.arguments import as_int
 from fastdil.theory.layers import Layer, Sizes, per_axis_result
 
 T = TypeVar("T")

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from fastdil.arguments import as_int
 from fastdil.errors import bad_value
-from fastdil.problem import as_int
 from fastdil.theory.gridding import Coverage, coverage
 from fastdil.theory.layers import Layer, as_flag, parse_dilations
 from fastdil.theory.search import Space, best_found, every_schedule, fewest_layers, is_small

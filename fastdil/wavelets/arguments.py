@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from fastdil.arguments import as_int, one_of
 from fastdil.errors import bad_type, bad_value
 from fastdil.plans import as_array
-from fastdil.problem import as_int, one_of
 
 #: Named scaling functions: the cubic and the linear B-spline, and the mean of two samples.
 _SCALINGS = {

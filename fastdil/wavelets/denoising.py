@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from fastdil.arguments import one_of
 from fastdil.errors import bad_type, bad_value
 from fastdil.plans import as_array
-from fastdil.problem import one_of
 from fastdil.wavelets.arguments import as_planes, parse_axes, parse_scaling
 
 #: The median absolute deviation of normal noise of standard deviation 1, the 0.75 quantile.

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from fastdil.arguments import as_int, one_of
 from fastdil.dispatch import parse_threads
 from fastdil.errors import bad_value
 from fastdil.padding import MODES
-from fastdil.problem import as_int, one_of
 from fastdil.wavelets.arguments import as_floating, as_planes, parse_axes, parse_scaling
 from fastdil.workspace import borrowed
 
