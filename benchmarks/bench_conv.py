@@ -1,7 +1,8 @@
 """asv: time and peak memory of whole convolutions, by workload and implementation.
 
 The defaults are a few rows, so that ``asv run --python=same --quick`` takes minutes; ``FASTDIL_BENCH=all`` in
-the environment takes them all. asv gives every combination a process of its own: no library disturbs another.
+the environment takes them all. asv gives every combination a process of its own: no library disturbs another. Peers
+that are not installed are not listed: each would be a process that finds out no more than that.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from benchmarks import ours, peers, timing
 from benchmarks.workloads import asv_names
 
 _OURS = [ours.AUTO, ours.PLAN, *ours.methods()]
-_PEERS = [peer.name for peer in peers.PEERS if peer.name != "numpy"]
-_DOUBLE_PEERS = [peer.name for peer in peers.PEERS if "float64" in peer.dtypes and peer.name != "numpy"]
+_PEERS = [peer.name for peer in peers.installed() if peer.name != "numpy"]
+_RUNTIMES = [name for name in _PEERS if name in ("torch", "onnxruntime")]
+_DOUBLE_PEERS = [name for name in _PEERS if "float64" in peers.BY_NAME[name].dtypes]
 
 
 class _Convolution:
@@ -49,7 +51,7 @@ class Float64(_Convolution):
 class Memory(_Convolution):
     """Peak resident memory of a process that imports one library and convolves."""
 
-    params = (asv_names()[:2], [ours.AUTO, *ours.methods(), "torch", "onnxruntime"])
+    params = (asv_names()[:2], [ours.AUTO, *ours.methods(), *_RUNTIMES])
 
     def peakmem_convolution(self, workload: str, implementation: str) -> None:
         """One call; the library and the arrays are part of it."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks import flatness, ours
+from benchmarks import flatness, ours, peers
 from benchmarks.workloads import SMALL
+
+_PEERS = [peer.name for peer in peers.installed() if peer.name in ("torch", "numpy")]
 
 
 class SmallCalls:
     """Microseconds count here: validation, look-up of the plan, launch."""
 
-    params = ([workload.name for workload in SMALL], [ours.AUTO, ours.PLAN, "torch", "numpy"])
+    params = ([workload.name for workload in SMALL], [ours.AUTO, ours.PLAN, *_PEERS])
     param_names = ("workload", "implementation")
 
     def setup(self, workload: str, implementation: str) -> None:

@@ -385,6 +385,12 @@ def _tails():
         yield Case("tail", (2, 3, 8, n), (3, 1, 3, 3), padding=1, groups=3)
         yield Case("tail", (1, 3, 9, n + 4), (3, 1, 3, 3), dilation=2, groups=3)
         yield Case("tail", (2, 3, 8, 2 * n), (3, 1, 3, 3), stride=2, padding=1, groups=3)
+    for n in (1, 7, 8, 9, 31, 32, 33, 63, 64, 65, 127, 128, 129, 260):  # a line of taps for each output
+        yield Case("tail", (2, 3, n), (3, 1, 5), padding=4, dilation=2, groups=3)
+        yield Case("tail", (1, 1, n + 6), (1, 1, 4), dilation=2)
+        yield Case("tail", (1, 2, 3, n), (2, 1, 1, 3), padding=(1, 2), dilation=(2, 1), groups=2)
+    for mode in MODES:
+        yield Case("tail", (1, 2, 150), (2, 1, 7), padding=9, dilation=3, groups=2, padding_mode=mode)
     yield Case("tail", (1, 50, 17), (9, 50, 3), padding=1)
     yield Case("tail", (1, 2, 3, 4, 17), (9, 2, 3, 3, 3), padding=2, dilation=2)
 

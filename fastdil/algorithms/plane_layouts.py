@@ -20,6 +20,7 @@ from fastdil.hardware import machine
 from fastdil.kernels import columns, planes
 from fastdil.kernels.geometry import lanes_of
 from fastdil.kernels.laid_out import INPUT_H, INPUT_N, LAID_OUT, laid_out_strides
+from fastdil.kernels.stencil import CHAIN_TERMS
 from fastdil.problem import Problem
 
 #: Depthwise planes are worked on together while their samples fit into a part of L2.
@@ -28,17 +29,29 @@ _PLANES_BYTES = 1 << 18
 _LINES_BYTES = 1 << 20
 
 
+#: Vectors of a tile of a single row: eight sums keep the multiply-add units busy.
+_ROW_WIDTHS = (8, 4, 2)
+#: Nanoseconds for each byte that such rows read and store, over those of other tiles: 70 problems on a Zen 3.
+_ROW_BYTES = 1 / 4
+
+
 def _plane_tile(problem: Problem) -> tuple[int, int] | None:
     """Output rows and vectors of a register tile that shares lines of samples, or None where rows cannot share.
 
     Rows that are `dilation` apart read the same lines. The more rows, the fewer loads for each; but no more than the
-    kernel has rows, or no line would serve all of them.
+    kernel has rows, or no line would serve all of them. Where an output is a single line of taps, a row is enough: all
+    its tiles are one call, without a list of places for each (3 taps on 2^20 samples, Zen 3, one thread: 0.96 to 0.27
+    ns an output, 16 taps 1.4 to 0.8).
     """
     step, stride, heights = problem.dilation[1], problem.stride[1], problem.kernel[1]
-    if problem.group_out * problem.unit > 1 or problem.stride[2] > 1 or step % stride or heights < 2:
+    if problem.group_out * problem.unit > 1 or problem.stride[2] > 1 or step % stride:
         return None
-    rows_of_phase = -(-problem.out_size[1] * stride // step)
     vector_bytes = machine().vector_bytes
+    if heights == 1:
+        is_chain = problem.terms == problem.kernel[2] <= CHAIN_TERMS
+        lanes = lanes_of(element_kind(problem), vector_bytes)
+        return (1, narrowed(_ROW_WIDTHS, problem.out_size[2], lanes)) if is_chain else None
+    rows_of_phase = -(-problem.out_size[1] * stride // step)
     if vector_bytes == 64:
         rows = min(4 if heights >= 5 else 3, heights, rows_of_phase)
         widths: tuple[int, ...] = (4, 2, 1)
@@ -154,6 +167,8 @@ class PlaneLayout(_PlanesLayout):
 
     def features(self, threads: int) -> dict[str, float]:
         amounts, problem = super().features(threads), self.problem
+        if self.tile[0] == 1:
+            amounts["byte"] *= _ROW_BYTES
         if amounts["gather"] == 0:
             return amounts
         # Segments of lines that the padding continues are gathered once, for all taps and all rows of a tile.
@@ -229,10 +244,10 @@ def layout_of(problem: Problem, is_plain: bool) -> Layout:
         if column.is_suited:
             return column
     layout: Layout | None = None
-    if (tile := _plane_tile(problem)) is not None:
-        layout = PlaneLayout(problem, tile)
-    elif (fold := fold_of(problem)) is not None:
+    if (fold := fold_of(problem)) is not None:
         layout = FoldLayout(problem, *fold)
+    elif (tile := _plane_tile(problem)) is not None:
+        layout = PlaneLayout(problem, tile)
     if layout is not None and layout.scratch_bytes <= _LINES_BYTES:
         return layout
     return ChannelLayout(problem)

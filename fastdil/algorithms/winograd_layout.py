@@ -29,8 +29,8 @@ _LINE_PARTS = (1, 2, 4)
 LEAST_TERMS = {False: 96, True: 576}
 #: Share of a task's scratch memory, or a little less, that `Layout._kept_bytes` counts.
 _COUNTED = 0.9
-#: Vectors of tiles of one task at most.
-_MOST_VECTORS = 24
+#: Bytes of the tiles of one task at most, at one frequency of one channel.
+_MOST_TILE_BYTES = 24 * 64
 #: Output channels of one task at most, and parts into which those of one group are divided beyond what that asks for.
 _MOST_ROWS = 1024
 _MOST_SHARES = 8
@@ -119,14 +119,20 @@ class Layout:
         again, but there are more of them to share. What a task keeps is limited by the workspace.
         """
         strip, least = self.width * self.lanes, -(-self.group_blocks * self.rows // _MOST_ROWS)
+        most = _MOST_TILE_BYTES * self.lanes // self.vector_bytes
         shares = range(least, min(self.group_blocks, least + _MOST_SHARES - 1) + 1)
         line_parts = [parts for parts in _LINE_PARTS if parts == 1 or (self.is_by_tap and self.tiles >= parts * strip)]
-        cuts = itertools.product(range(strip, _MOST_VECTORS * self.lanes + 1, strip), shares, line_parts)
+        cuts = itertools.product(range(strip, most + 1, strip), shares, line_parts)
+        ends: dict[tuple[int, int, int], float] = {}  # many cuts are the same
 
         def end(cut: tuple[int, int, int]) -> float:
             self._cut_tasks(*cut)
-            workers = min(threads, max(self._limit // self._kept_bytes(), 1))
-            return -(-self.tasks // workers) / self.tasks * costmodel.predict("winograd", self.features(1))
+            same = self.chunk, self.task_lines, self.task_blocks
+            if same not in ends:
+                workers = min(threads, max(self._limit // self._kept_bytes(), 1))
+                rounds = -(-self.tasks // workers)
+                ends[same] = rounds / self.tasks * costmodel.predict("winograd", self.features(1))
+            return ends[same]
 
         self._cut_tasks(*min(cuts, key=end))
 

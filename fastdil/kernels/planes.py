@@ -1,8 +1,9 @@
 """Stencils on planes: the compiled part of `direct` for groups with one output channel, depthwise layers and images.
 
 A register tile is several output rows that are `dilation` apart: they read the same lines of samples, so each line is
-loaded once for all of them; unaligned loads are what bounds these kernels. A task is a run of units, a unit a part of
-such a group of rows, or of all rows of a phase.
+loaded once for all of them; unaligned loads are what bounds these kernels. Where an output is a single line of taps (a
+short filter along signals or rows), a tile is one row. A task is a run of units, a unit a part of such a group of rows,
+or of all rows of a phase.
 
 At the ends of a zero-padded row, samples are loaded under masks; with another padding mode, the lines are first laid
 out as that mode continues them. Where planes are small, so that most tiles are at an end, whole planes are laid out.
