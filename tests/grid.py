@@ -391,6 +391,10 @@ def _tails():
         yield Case("tail", (1, 2, 3, n), (2, 1, 1, 3), padding=(1, 2), dilation=(2, 1), groups=2)
     for mode in MODES:
         yield Case("tail", (1, 2, 150), (2, 1, 7), padding=9, dilation=3, groups=2, padding_mode=mode)
+        # Taps further apart than a tile is long.
+        yield Case("tail", (1, 2, 9000), (2, 1, 9), padding=560, dilation=140, groups=2, padding_mode=mode)
+        yield Case("tail", (1, 1, 900), (1, 1, 25), padding=1000, dilation=80, padding_mode=mode)
+        yield Case("tail", (1, 1, 5, 9000), (1, 1, 2, 9), padding=(1, 560), dilation=(2, 140), padding_mode=mode)
     yield Case("tail", (1, 50, 17), (9, 50, 3), padding=1)
     yield Case("tail", (1, 2, 3, 4, 17), (9, 2, 3, 3, 3), padding=2, dilation=2)
 

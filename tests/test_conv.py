@@ -620,18 +620,17 @@ def test_samples_asked_for_ahead(case, monkeypatch):
 
 @pytest.mark.parametrize("padding_mode", ["zeros", "reflect"])
 @pytest.mark.parametrize("taps", [1, 2, 7, 23, 48])
-@pytest.mark.parametrize("size", [60, 133, 5000])
-def test_rows_alone(size, taps, padding_mode):
+@pytest.mark.parametrize(("size", "dilation"), [(60, 1), (133, 1), (5000, 1), (5000, 90)])
+def test_rows_alone(size, dilation, taps, padding_mode):
     """`direct` computes outputs of one line of taps row by row: the bits of tiles, which fetch samples one by one."""
     rng = np.random.default_rng(0)
-    args = {"padding": taps, "groups": 3, "padding_mode": padding_mode, "method": "direct"}
+    args = {"padding": taps * dilation, "dilation": dilation, "groups": 3, "padding_mode": padding_mode}
     x, w = rng.standard_normal((2, 3, 2 * size), np.float32)[:, :, ::2], rng.standard_normal((3, 1, taps), np.float32)
-    problem = Problem.create(x.shape, w.shape, dtype="float32", padding=taps, groups=3, padding_mode=padding_mode)
+    problem = Problem.create(x.shape, w.shape, dtype="float32", **args)
     kinds = [type(plane_layouts.layout_of(problem, is_plain)) for is_plain in (True, False)]
     assert kinds[0] is not kinds[1] is direct_layouts.ChannelLayout
-    y = fastdil.conv1d(x.copy(), w, **args)
-    np.testing.assert_array_equal(y, fastdil.conv1d(x, w, **args))
-    del args["method"]
+    y = fastdil.conv1d(x.copy(), w, method="direct", **args)
+    np.testing.assert_array_equal(y, fastdil.conv1d(x, w, method="direct", **args))
     checks.assert_within(y, naive.conv(x, w, **args), naive.bound("float32", x, w, **args))
 
 

@@ -173,7 +173,7 @@ class PlaneLayout(_PlanesLayout):
             return amounts
         # Segments of lines that the padding continues are gathered once, for all taps and all rows of a tile.
         lines = problem.group_in * problem.kernel[0] * (problem.kernel[1] + self.tile[0] - 1)
-        samples = lines * int(self.params[planes.SEGMENT])
+        samples = lines * int(self.params[planes.RUNS] * self.params[planes.RUN_SAMPLES])
         return amounts | {"gather": self._tile_lines() * self._tiles()[1] * samples / GATHERED / threads}
 
     def _line_cycles(self) -> float:

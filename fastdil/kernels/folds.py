@@ -18,7 +18,6 @@ import numpy as np
 
 from fastdil import jit
 from fastdil.jit import helper
-from fastdil.kernels.copies import gather_vectors
 from fastdil.kernels.driver import KERNEL_ARGUMENTS
 from fastdil.kernels.geometry import (
     DW,
@@ -33,7 +32,7 @@ from fastdil.kernels.geometry import (
     lanes_of,
 )
 from fastdil.kernels.intrinsics import load_i64, store_i64
-from fastdil.kernels.pack import fill_columns, fill_constant
+from fastdil.kernels.laid_out import lay_out_line, segment_runs
 from fastdil.kernels.plane_tiles import plane_tile
 from fastdil.kernels.planes import fill_closes
 from fastdil.kernels.stencil import CHAIN_TERMS, PLAIN_CHAINS
@@ -49,23 +48,20 @@ from fastdil.workspace import lay_out
     CHUNK_PIXELS,  # outputs per unit, a multiple of the tile's rows times the fold
     FOLD_TAPS,  # taps of one line: m
     IS_LONG,  # 1 if there are so many chains that their sums must be exact
-    SEGMENT,  # samples of one line that a tile reads
-    TABLE, SEGMENT_TABLE, SEGMENTS, COLUMNS, SUMS, NO_ROWS, RUN, CLOSES,  # byte offsets into the scratch memory
+    RUNS, RUN_SAMPLES, SEGMENT_STEP,  # what a tile reads of a line, if it is laid out: see `segment_runs`
+    TABLE, SEGMENT_TABLE, SEGMENTS, SUMS, RUN, CLOSES,  # byte offsets into the scratch memory
 ) = range(GEOMETRY, GEOMETRY + 15)  # fmt: skip
 FIELDS = 15
 
 
 @helper
-def fill_folded_segments(kind, lanes, size, params, scratch, source, first_output, lines, fold):
-    """Lay out the lines of the tile at `first_output` as the padding mode continues them."""
-    segments, columns = scratch + load_i64(params, SEGMENTS), scratch + load_i64(params, COLUMNS)
-    no_rows, length = scratch + load_i64(params, NO_ROWS), load_i64(params, SEGMENT)
-    fill_constant(no_rows, lanes, 0)
+def fill_folded_segments(kind, lanes, size, params, scratch, source, position, lines, fold):
+    """Lay out the lines of the tile whose first line begins at `position` as the padding mode continues them."""
+    runs, run, step = load_i64(params, RUNS), load_i64(params, RUN_SAMPLES), load_i64(params, DW)
+    target = scratch + load_i64(params, SEGMENTS)
     for line in range(lines):
-        fill_columns(params, columns, first_output + line * fold, length, 0)
-        for first in range(0, length, lanes):
-            target = segments + (line * length + first) * size
-            gather_vectors(kind, lanes, target, 0, source, 0, 1, no_rows, columns + first * 8)
+        lay_out_line(kind, lanes, size, params, target, source, position + line * fold, runs, run, step)
+        target += runs * run * size
 
 
 @helper
@@ -83,10 +79,11 @@ def folded_tile(kind, lanes, rows, width, size, params, scratch, source, weights
     lines, tile = heights + rows - 1, scratch + load_i64(params, SUMS)
     position = first_output - load_i64(params, LW)
     table, start = scratch + load_i64(params, TABLE), source + position * size
-    reach = (lines - 1) * fold + load_i64(params, SEGMENT)
+    reach = (lines - 1) * fold + (fold_taps - 1) * step + width * lanes
     if position < 0 or position + reach > load_i64(params, NW):
-        fill_folded_segments(kind, lanes, size, params, scratch, source, first_output, lines, fold)
+        fill_folded_segments(kind, lanes, size, params, scratch, source, position, lines, fold)
         table, start = scratch + load_i64(params, SEGMENT_TABLE), scratch + load_i64(params, SEGMENTS)
+        step = load_i64(params, SEGMENT_STEP)
     plane_tile(
         kind, lanes, rows, width, table, heights, fold_taps, all_taps - (heights - 1) * fold_taps,
         scratch + load_i64(params, CLOSES), start, step, weights, tile,
@@ -123,7 +120,8 @@ def _make_fold_kernel(kind: str, size: int, lanes: int, rows: int, width: int, n
         fold, heights = fold_taps * load_i64(params, DW), (taps + fold_taps - 1) // fold_taps
         fill_closes(scratch + load_i64(params, CLOSES), heights, CHAIN_TERMS // fold_taps)
         fill_steps(scratch + load_i64(params, TABLE), heights + rows - 1, fold)
-        fill_steps(scratch + load_i64(params, SEGMENT_TABLE), heights + rows - 1, load_i64(params, SEGMENT))
+        segment = load_i64(params, RUNS) * load_i64(params, RUN_SAMPLES)
+        fill_steps(scratch + load_i64(params, SEGMENT_TABLE), heights + rows - 1, segment)
         first_unit = task * load_i64(params, TASK_UNITS)
         for index in range(first_unit, min(first_unit + load_i64(params, TASK_UNITS), load_i64(params, UNITS))):
             plane = index // chunks
@@ -156,16 +154,15 @@ def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int, rows: int, 
     strip, taps, fold_taps = width * lanes, int(params[KW]), int(params[FOLD_TAPS])
     heights = -(-taps // fold_taps)
     lines = heights + rows - 1
-    segment = -(-(strip + (fold_taps - 1) * int(params[DW])) // lanes) * lanes
+    runs, run, step = segment_runs(strip, fold_taps, int(params[DW]), lanes)
     chains = -(-heights // (CHAIN_TERMS // fold_taps))
-    params[IS_LONG], params[SEGMENT] = int(chains > PLAIN_CHAINS and kind[0] == "f"), segment
+    params[IS_LONG] = int(chains > PLAIN_CHAINS and kind[0] == "f")
+    params[RUNS], params[RUN_SAMPLES], params[SEGMENT_STEP] = runs, run, step
     parts = (
         (TABLE, lines * 8),
         (SEGMENT_TABLE, lines * 8),
-        (SEGMENTS, lines * segment * size),
-        (COLUMNS, segment * 8),
+        (SEGMENTS, lines * runs * run * size),
         (SUMS, 2 * rows * strip * size),
-        (NO_ROWS, lanes * 8),
         (RUN, 4 * 8),
         (CLOSES, heights * 8),
     )

@@ -1,8 +1,8 @@
-"""Small planes laid out: copied, with what the padding mode continues them with, so that no tile is at an end of a row.
+"""Samples laid out: copied, with what the padding mode continues them with, so that no tile is at an end of a row.
 
-A plane is all samples of one group of channels. With a stride of two along the width, even and odd samples of a row,
-padding counted, are laid out apart, so that the samples of neighbouring outputs are neighbours. Kernels that lay planes
-out have these fields after the geometry.
+Either what one tile reads, or a whole plane, where planes are small. A plane is all samples of one group of channels.
+With a stride of two along the width, even and odd samples of a row, padding counted, are laid out apart, so that the
+samples of neighbouring outputs are neighbours. Kernels that lay planes out have these fields after the geometry.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from numba.extending import intrinsic
 
 from fastdil.jit import helper
 from fastdil.kernels.copies import copy_run, fill_zeros
+from fastdil.kernels.finish import finish_row
 from fastdil.kernels.geometry import DW, GEOMETRY, GROUP_IN, GROUPS, KW, LW, MODE, ND, NH, NW, OW, SW, XH, source_index
 from fastdil.kernels.intrinsics import load_i64
 from fastdil.kernels.vectors import Vectors, constant, counted_loop, literals, returns
@@ -156,6 +157,43 @@ def continue_rows(kind, size, params, target, source):
             copy_run(kind, 1, to, at, 1)
             to += load_i64(params, XH) * size
             at += load_i64(params, INPUT_H) * size
+
+
+@helper
+def lay_out_run(kind, lanes, size, params, target, row, position, count):
+    """`count` neighbouring samples of a row from `position` on, which may lie outside, as the padding mode has them.
+
+    `row` is where its sample 0 is. Zeros may follow, up to the end of a vector.
+    """
+    samples, mode = load_i64(params, NW), load_i64(params, MODE)
+    begin = min(max(-position, 0), count)
+    end = max(min(samples - position, count), begin)
+    fill_zeros(kind, lanes, target, (count + lanes - 1) // lanes)
+    finish_row(kind, lanes, target + begin * size, row + (position + begin) * size, end - begin, 0, 0)
+    if mode != 0:
+        for turn in range(count - (end - begin)):
+            index = turn if turn < begin else turn + end - begin
+            source = source_index(position + index, samples, mode)
+            if source >= 0:
+                copy_run(kind, 1, target + index * size, row + source * size, 1)
+
+
+@helper
+def lay_out_line(kind, lanes, size, params, segment, row, position, runs, run, step):
+    """What a tile reads of a row from `position` on: `runs` times `run` samples, `step` apart, one behind the other."""
+    for _ in range(runs):
+        lay_out_run(kind, lanes, size, params, segment, row, position, run)
+        segment += run * size
+        position += step
+
+
+def segment_runs(strip: int, taps: int, dilation: int, lanes: int) -> tuple[int, int, int]:
+    """How what a tile of `strip` outputs reads of a row is laid out: runs, samples of one, and samples between taps.
+
+    All that the taps span, or where that is more, a run for each tap.
+    """
+    span = -(-(strip + (taps - 1) * dilation) // lanes) * lanes
+    return (1, span, dilation) if span <= taps * strip else (taps, strip, strip)
 
 
 def laid_out_strides(params: np.ndarray, strip: int, lanes: int) -> tuple[int, int, int, int]:

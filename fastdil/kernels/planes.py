@@ -19,7 +19,7 @@ import numpy as np
 
 from fastdil import jit
 from fastdil.jit import helper
-from fastdil.kernels.copies import gather_vectors
+from fastdil.kernels.copies import fill_zeros
 from fastdil.kernels.driver import KERNEL_ARGUMENTS
 from fastdil.kernels.geometry import (
     ACTIVATE,
@@ -43,15 +43,22 @@ from fastdil.kernels.geometry import (
     lanes_of,
 )
 from fastdil.kernels.intrinsics import call_on_row, load_i64, store_i64
-from fastdil.kernels.laid_out import LAID_OUT, LAID_OUT_FIELDS, lay_out_parts, lay_out_plane
-from fastdil.kernels.pack import fill_columns, fill_constant, row_offset
+from fastdil.kernels.laid_out import (
+    LAID_OUT,
+    LAID_OUT_FIELDS,
+    lay_out_line,
+    lay_out_parts,
+    lay_out_plane,
+    segment_runs,
+)
+from fastdil.kernels.pack import fill_constant, row_offset
 from fastdil.kernels.places import OUTSIDE
 from fastdil.kernels.plane_tiles import plane_run
 from fastdil.kernels.stencil import CHAIN_TERMS, PLAIN_CHAINS, fill_masks
 
 #: A sum of at most so many products stays in registers from the first to the last: equal terms err by 7.7 eps.
 SINGLE_TERMS = 56
-#: Masks, or places of samples, of so many bytes are kept for the tiles at the ends of rows.
+#: Masks of so many bytes are kept for the tiles at the ends of rows.
 _SLOT_BYTES = 1 << 15
 
 #: This kernel's own parameters, after those of a laid-out plane.
@@ -66,10 +73,10 @@ _SLOT_BYTES = 1 << 15
     CHAIN_LINES,  # kernel rows whose terms make one chain
     IS_LONG,  # 1 if there are so many chains that their sums must be exact
     SLOTS, SLOT_STEP,  # tiles at row ends that are remembered, and bytes for each
-    SEGMENT,  # samples of one line that a tile reads
-    TABLE, SEGMENT_TABLE, SEGMENTS, SUMS, NO_ROWS, TAGS, ENDS, CLOSES,  # byte offsets into the scratch memory
-) = range(LAID_OUT_FIELDS, LAID_OUT_FIELDS + 22)  # fmt: skip
-FIELDS = LAID_OUT_FIELDS + 22 - GEOMETRY
+    RUNS, RUN_SAMPLES, SEGMENT_STEP,  # what a tile reads of a line, if it is laid out: see `segment_runs`
+    TABLE, SEGMENT_TABLE, SEGMENTS, SUMS, TAGS, ENDS, CLOSES,  # byte offsets into the scratch memory
+) = range(LAID_OUT_FIELDS, LAID_OUT_FIELDS + 23)  # fmt: skip
+FIELDS = LAID_OUT_FIELDS + 23 - GEOMETRY
 
 
 @helper
@@ -101,33 +108,28 @@ def fill_closes(closes, heights, chain_lines):
 
 @helper
 def end_of_row(params, scratch, position, width, lanes):
-    """Masks, or places of samples, for the tile whose first tap reads at `position`: remembered if seen lately."""
+    """Masks for the tile whose first tap reads at `position`: remembered if seen lately."""
     slot = (position + load_i64(params, LW)) // (width * lanes) % load_i64(params, SLOTS)
     tags, at = scratch + load_i64(params, TAGS), scratch + load_i64(params, ENDS) + slot * load_i64(params, SLOT_STEP)
     if load_i64(tags, slot) != position:
         store_i64(tags, slot, position)
-        if load_i64(params, MODE) == 0:
-            fill_masks(params, at, position, load_i64(params, KW), width, lanes)
-        else:
-            fill_columns(params, at, position + load_i64(params, LW), load_i64(params, SEGMENT), 0)
+        fill_masks(params, at, position, load_i64(params, KW), width, lanes)
     return at
 
 
 @helper
-def fill_segments(kind, lanes, size, params, scratch, source, table, columns, lines):
-    """Lay out the part of each line that one tile reads as the padding mode continues it."""
-    segment_table, segments = scratch + load_i64(params, SEGMENT_TABLE), scratch + load_i64(params, SEGMENTS)
-    no_rows = scratch + load_i64(params, NO_ROWS)
-    length = load_i64(params, SEGMENT)
+def fill_segments(kind, lanes, size, params, scratch, source, table, position, lines):
+    """Lay out the part of each line that one tile reads, from `position` on, as the padding mode continues it."""
+    runs, run = load_i64(params, RUNS), load_i64(params, RUN_SAMPLES)
+    segments = scratch + load_i64(params, SEGMENTS)
     for line in range(lines):
-        offset = load_i64(table, line)
-        # A line of padding (on another axis, a depth without samples) is gathered from nowhere.
-        fill_constant(no_rows, lanes, offset if offset == OUTSIDE else 0)
-        at = source if offset == OUTSIDE else source + offset * size
-        for first in range(0, length, lanes):
-            target = segments + (line * length + first) * size
-            gather_vectors(kind, lanes, target, 0, at, 0, 1, no_rows, columns + first * 8)
-        store_i64(segment_table, line, line * length)
+        offset, target = load_i64(table, line), segments + line * runs * run * size
+        if offset == OUTSIDE:  # a line of padding on another axis, or a depth without samples
+            fill_zeros(kind, lanes, target, runs * run // lanes)
+        else:
+            row = source + offset * size
+            lay_out_line(kind, lanes, size, params, target, row, position, runs, run, load_i64(params, DW))
+        store_i64(scratch + load_i64(params, SEGMENT_TABLE), line, line * runs * run)
 
 
 @helper
@@ -162,18 +164,18 @@ def plane_unit(
             outputs = min(outputs, strip)
         elif not load_i64(params, LAID_OUT):  # as many as lie inside with all their taps
             outputs = min(outputs, (load_i64(params, NW) - (all_taps - 1) * step - position) // strip * strip)
-        ends = 0 if inside else end_of_row(params, scratch, position, width, lanes)
         if inside or mode != 0:
-            first, samples, table_lines = table, source + position * size, table_step
+            first, samples, table_lines, tap_step = table, source + position * size, table_step, step
             if not inside:
-                fill_segments(kind, lanes, size, params, scratch, source, table, ends, sheets * lines)
+                fill_segments(kind, lanes, size, params, scratch, source, table, position, sheets * lines)
                 first, samples = scratch + load_i64(params, SEGMENT_TABLE), scratch + load_i64(params, SEGMENTS)
-                table_lines = lines
+                table_lines, tap_step = lines, load_i64(params, SEGMENT_STEP)
             plane_run(
                 kind, lanes, rows, width, single, 0, first, sheets, table_lines, heights, all_taps, CHAIN_TERMS, closes,
-                samples, step, weights, 0, sums, errors, outputs, present, at, row_bytes, shift, relu,
+                samples, tap_step, weights, 0, sums, errors, outputs, present, at, row_bytes, shift, relu,
             )  # fmt: skip
         else:
+            ends = end_of_row(params, scratch, position, width, lanes)
             plane_run(
                 kind, lanes, rows, width, single, 1, table, sheets, table_step, heights, all_taps, CHAIN_TERMS, closes,
                 source + position * size, step, weights, ends, sums, errors, outputs, present, at, row_bytes, shift,
@@ -278,18 +280,18 @@ def scratch_layout(params: np.ndarray, kind: str, vector_bytes: int, rows: int, 
     segment_lines = sheets * (int(params[KH]) + rows - 1)
     chain_lines = CHAIN_TERMS // min(taps, CHAIN_TERMS)
     chains = sheets * -(-int(params[KH]) // chain_lines) * -(-taps // CHAIN_TERMS)
-    segment = -(-(strip + (taps - 1) * int(params[DW])) // lanes) * lanes if params[MODE] else 0
-    slot = 8 * (segment if params[MODE] else taps * width)
+    runs, run, step = segment_runs(strip, taps, int(params[DW]), lanes) if params[MODE] else (0, 0, 0)
+    slot = 8 * taps * width
     terms = sheets * int(params[KH]) * taps
     is_long = terms > SINGLE_TERMS and chains > PLAIN_CHAINS and kind[0] == "f"
     params[CHAIN_LINES], params[IS_LONG] = chain_lines, int(is_long)
-    params[SLOTS], params[SLOT_STEP], params[SEGMENT] = max(_SLOT_BYTES // slot, 1), slot, segment
+    params[SLOTS], params[SLOT_STEP] = max(_SLOT_BYTES // slot, 1), slot
+    params[RUNS], params[RUN_SAMPLES], params[SEGMENT_STEP] = runs, run, step
     parts = (
         (TABLE, phases * sheets * lines * 8),
         (SEGMENT_TABLE, segment_lines * 8),
-        (SEGMENTS, segment_lines * segment * size),
+        (SEGMENTS, segment_lines * runs * run * size),
         (SUMS, 2 * rows * strip * size),
-        (NO_ROWS, lanes * 8),
         (TAGS, int(params[SLOTS]) * 8),
         (ENDS, int(params[SLOTS]) * slot),
         (CLOSES, int(params[KH]) * 8),
