@@ -60,6 +60,7 @@ def per_axis(name: str, value: object, rank: int) -> tuple[int, ...]:
 
 
 def parse_padding(padding: object, rank: int) -> str | tuple[Pair, ...]:
+    """A named padding, or one (lo, hi) pair per axis."""
     if isinstance(padding, str):
         words = NAMED_PADDINGS + (CAUSAL_PADDINGS if rank == 1 else ())
         if rank > 1 and padding in CAUSAL_PADDINGS:

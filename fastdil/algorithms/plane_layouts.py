@@ -27,8 +27,6 @@ from fastdil.problem import Problem
 _PLANES_BYTES = 1 << 18
 #: Where lines are laid out as the padding mode continues them, they must not push the samples out of L2.
 _LINES_BYTES = 1 << 20
-
-
 #: Vectors of a tile of a single row: eight sums keep the multiply-add units busy.
 _ROW_WIDTHS = (8, 4, 2)
 #: Nanoseconds for each byte that such rows read and store, over those of other tiles: 70 problems on a Zen 3.
@@ -47,9 +45,9 @@ def _plane_tile(problem: Problem) -> tuple[int, int] | None:
     if problem.group_out * problem.unit > 1 or problem.stride[2] > 1 or step % stride:
         return None
     vector_bytes = machine().vector_bytes
+    lanes = lanes_of(element_kind(problem), vector_bytes)
     if heights == 1:
         is_chain = problem.terms == problem.kernel[2] <= CHAIN_TERMS
-        lanes = lanes_of(element_kind(problem), vector_bytes)
         return (1, narrowed(_ROW_WIDTHS, problem.out_size[2], lanes)) if is_chain else None
     rows_of_phase = -(-problem.out_size[1] * stride // step)
     if vector_bytes == 64:
@@ -62,7 +60,6 @@ def _plane_tile(problem: Problem) -> tuple[int, int] | None:
         widths = (3, 2) if rows > 2 else (4, 3)
     if rows < 2:
         return None
-    lanes = lanes_of(element_kind(problem), vector_bytes)
     return rows, narrowed(widths, problem.out_size[2], lanes)
 
 

@@ -123,11 +123,11 @@ class Layout:
         shares = range(least, min(self.group_blocks, least + _MOST_SHARES - 1) + 1)
         line_parts = [parts for parts in _LINE_PARTS if parts == 1 or (self.is_by_tap and self.tiles >= parts * strip)]
         cuts = itertools.product(range(strip, most + 1, strip), shares, line_parts)
-        ends: dict[tuple[int, int, int], float] = {}  # many cuts are the same
+        ends: dict[tuple[int, ...], float] = {}  # many cuts are the same
 
         def end(cut: tuple[int, int, int]) -> float:
             self._cut_tasks(*cut)
-            same = self.chunk, self.task_lines, self.task_blocks
+            same = self.chunk, self.chunks, self.task_lines, self.task_blocks
             if same not in ends:
                 workers = min(threads, max(self._limit // self._kept_bytes(), 1))
                 rounds = -(-self.tasks // workers)

@@ -4,7 +4,7 @@ Vectors are written out, not left to auto-vectorisation, so that a register tile
 intrinsics made with it, here and in the other files of this package, are callable from compiled functions. Addresses
 are plain 64-bit integers; element kinds are the names of `KINDS`. Every intrinsic takes its kind and its tile sizes as
 compile-time literals, so a kernel closes over a few ints and strings and one source serves AVX-512, AVX2 and narrower
-machines. Only this file, `intrinsics`, `copies`, `tile_unit` and `split` import llvmlite.
+machines. Only this file, `intrinsics`, `places`, `copies`, `tile_unit` and `split` import llvmlite.
 """
 
 from __future__ import annotations
